@@ -1,0 +1,342 @@
+//! From the configuration to what the engine stands on: links, flashers, adapters compared with their grants.
+//!
+//! `otahost check` and `otahost run` go the same way here, so that what the one finds is what stops the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use otahost_core::backoff::Backoff;
+use otahost_core::model::Field;
+use otahost_disk::{Disk, Place, RealDisk, Seam};
+use otahost_flash::boot::{BootSelector, CommandSelector, FileSelector};
+use otahost_flash::slots::Slots;
+use otahost_flash::{FlashError, Flasher};
+use otahost_links::Link;
+use otahost_links::mqtt::{MqttLink, MqttOptions};
+use otahost_sandbox::{Limits, Sandbox};
+use otahost_transfer::{Trust, TrustKeys, Tuning};
+use url::Url;
+
+use crate::config::{
+    AdapterConfig, BootConfig, Config, Finding, FlasherConfig, LinkConfig, TargetConfig,
+    TrustConfig,
+};
+use crate::outside::{Device, TargetQuestions};
+use crate::platform::{AdapterSetup, Platform, Setup, TargetSetup, TransferSetup};
+use crate::sources::RealSources;
+
+/// The largest component file.
+const MAX_COMPONENT: u64 = 32 * 1024 * 1024;
+/// Time for a connection to a file server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything the configuration says, ready to run.
+#[derive(Debug)]
+pub struct Assembled {
+    /// What the engine is told.
+    pub setup: Setup,
+    links: BTreeMap<String, Arc<dyn Link>>,
+}
+
+/// Loads every adapter and compares what it asks for with what it is granted; makes the links. Nothing is started or written.
+///
+/// # Errors
+/// Everything that stands against a start, each with the place in the configuration.
+pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let sandbox = match Sandbox::new(Limits::default()) {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            let advice = "this host cannot run WebAssembly; is it a supported processor?";
+            return Err(vec![Finding::error(
+                None,
+                "",
+                format!("the sandbox does not start: {error}"),
+                advice,
+            )]);
+        }
+    };
+    let mut adapters = Vec::new();
+    for (name, adapter) in &config.adapters {
+        match load(&sandbox, name, adapter) {
+            Ok(setup) => {
+                for denial in adapter.grants.denials(&setup.requirements) {
+                    findings.push(Finding::error(
+                        Some(adapter.at),
+                        format!("adapters.{name}.grants"),
+                        format!("the adapter asks to {}, which is not granted", denial.asked),
+                        format!("add {}", denial.missing),
+                    ));
+                }
+                adapters.push(setup);
+            }
+            Err(more) => findings.extend(more),
+        }
+    }
+    let mut links: BTreeMap<String, Arc<dyn Link>> = BTreeMap::new();
+    for (name, link) in &config.links {
+        let LinkConfig::Mqtt(mqtt) = link;
+        match mqtt_link(mqtt) {
+            Ok(link) => {
+                links.insert(name.clone(), Arc::new(link));
+            }
+            Err(what) => findings.push(Finding::error(
+                Some(mqtt.at),
+                format!("links.{name}"),
+                what,
+                "mend the link's table",
+            )),
+        }
+    }
+    let mut targets = Vec::new();
+    for (id, target) in &config.targets {
+        match trust(&target.trust) {
+            Ok(trust) => targets.push(TargetSetup {
+                id: id.clone(),
+                parent: target.parent.clone(),
+                attributes: target
+                    .attributes
+                    .iter()
+                    .map(|(n, v)| Field {
+                        name: n.clone(),
+                        value: v.clone(),
+                    })
+                    .collect(),
+                trust,
+                confirm_within: target.confirm_within,
+            }),
+            Err(what) => {
+                let key = format!("targets.{id}.trust");
+                findings.push(Finding::error(
+                    Some(target.at),
+                    key,
+                    what,
+                    "give minisign public keys; `otahost keygen` makes a pair",
+                ));
+            }
+        }
+    }
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let transfer = TransferSetup {
+        attempts: config.transfer.attempts,
+        backoff: Backoff {
+            first: millis(config.transfer.backoff_first),
+            max: millis(config.transfer.backoff_max),
+        },
+        max_size: config.transfer.max_size,
+        tuning: Tuning::default(),
+    };
+    let setup = Setup {
+        device: config.device.id.clone(),
+        adapters,
+        targets,
+        transfer,
+    };
+    Ok(Assembled { setup, links })
+}
+
+fn trust(config: &TrustConfig) -> Result<Trust, String> {
+    match config {
+        TrustConfig::Unsigned => Ok(Trust::Unsigned),
+        TrustConfig::Minisign { keys, .. } => TrustKeys::parse(keys)
+            .map(Trust::Minisign)
+            .map_err(|e| e.to_string()),
+    }
+}
+
+fn load(
+    sandbox: &Sandbox,
+    name: &str,
+    config: &AdapterConfig,
+) -> Result<AdapterSetup, Vec<Finding>> {
+    let fault = |key: &str, what: String, advice: &str| {
+        vec![Finding::error(
+            Some(config.at),
+            format!("adapters.{name}.{key}"),
+            what,
+            advice,
+        )]
+    };
+    let file = config.component.display();
+    let too_large = std::fs::metadata(&config.component).is_ok_and(|m| m.len() > MAX_COMPONENT);
+    if too_large {
+        return Err(fault(
+            "component",
+            format!("{file} is larger than 32 MiB"),
+            "is this a component at all?",
+        ));
+    }
+    let bytes = std::fs::read(&config.component).map_err(|e| {
+        fault(
+            "component",
+            format!("{file} cannot be read: {e}"),
+            "build it with `adapter build`",
+        )
+    })?;
+    let component = sandbox.load(name, &bytes).map_err(|e| {
+        fault(
+            "component",
+            format!("{file} is refused: {e}"),
+            "build it anew with `adapter build`",
+        )
+    })?;
+    let broken = |what: &str, e: String| {
+        fault(
+            "component",
+            format!("{file} fails at `{what}`: {e}"),
+            "this is a fault of the adapter",
+        )
+    };
+    let description = component
+        .describe()
+        .map_err(|e| broken("describe", e.to_string()))?;
+    let text = config.config.to_string();
+    let requirements = component
+        .requirements(&text)
+        .map_err(|e| broken("requirements", e.to_string()))?
+        .map_err(|faults| {
+            let advice = format!("`adapters.{name}.config` is explained in the adapter's README");
+            faults
+                .into_iter()
+                .flat_map(|f| fault("config", f, &advice))
+                .collect::<Vec<_>>()
+        })?;
+    Ok(AdapterSetup {
+        name: name.to_owned(),
+        component,
+        description,
+        requirements,
+        config: text,
+        grants: config.grants.clone(),
+    })
+}
+
+fn mqtt_link(config: &crate::config::MqttConfig) -> Result<MqttLink, String> {
+    let url = Url::parse(&config.url).map_err(|e| format!("`url` is no URL: {e}"))?;
+    let mut options = MqttOptions::new(url, config.client_id.clone());
+    options.username.clone_from(&config.username);
+    options.password = config
+        .password
+        .as_ref()
+        .map(|p| p.reveal().as_bytes().to_vec());
+    options.ca_pem = match &config.ca {
+        Some(path) => Some(
+            std::fs::read(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?,
+        ),
+        None => None,
+    };
+    options.keep_alive = config.keep_alive;
+    options.backoff_first = config.backoff_first;
+    options.backoff_max = config.backoff_max;
+    MqttLink::new(options).map_err(|e| e.to_string())
+}
+
+/// The flasher of a target.
+///
+/// # Errors
+/// What makes the boot selector impossible.
+pub fn flasher(disk: Arc<dyn Disk>, target: &TargetConfig) -> Result<Arc<dyn Flasher>, FlashError> {
+    let FlasherConfig::Slots { slots, boot } = &target.flasher;
+    let selector: Box<dyn BootSelector> = match boot {
+        BootConfig::File(path) => Box::new(FileSelector::new(disk.clone(), Place::operator(path))),
+        BootConfig::Command(command) => Box::new(CommandSelector::new(command.clone())?),
+    };
+    Ok(Arc::new(Slots::new(
+        disk,
+        slots.clone().map(Place::operator),
+        selector,
+    )))
+}
+
+/// The flashers of all targets, each looked at.
+///
+/// # Errors
+/// What stands against flashing them.
+pub fn flashers(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+) -> Result<BTreeMap<String, Arc<dyn Flasher>>, Vec<Finding>> {
+    let mut flashers = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (id, target) in &config.targets {
+        match flasher(disk.clone(), target).and_then(|f| f.inspect().map(|()| f)) {
+            Ok(flasher) => {
+                flashers.insert(id.clone(), flasher);
+            }
+            Err(error) => {
+                let what = format!("the target cannot be flashed: {error}");
+                let advice = "mend the slots or the boot selector";
+                findings.push(Finding::error(
+                    Some(target.at),
+                    format!("targets.{id}"),
+                    what,
+                    advice,
+                ));
+            }
+        }
+    }
+    if findings.is_empty() {
+        Ok(flashers)
+    } else {
+        Err(findings)
+    }
+}
+
+/// Opens the data directory and joins everything for [`crate::engine::Engine::start`].
+///
+/// # Errors
+/// The data directory cannot be used, the boot id cannot be read, or a target cannot be flashed.
+pub fn platform(config: &Config, assembled: &Assembled) -> Result<Platform, Vec<Finding>> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&config.device.data_dir).map_err(|e| {
+        let what = format!("the data directory cannot be used: {e}");
+        vec![Finding::error(
+            None,
+            "device.data_dir",
+            what,
+            "give a directory of its own that the agent can write; one agent at a time",
+        )]
+    })?);
+    let questions: BTreeMap<String, TargetQuestions> = config
+        .targets
+        .iter()
+        .map(|(id, t)| {
+            (
+                id.clone(),
+                TargetQuestions {
+                    version: t.version.clone(),
+                    probe: t.probe.clone(),
+                },
+            )
+        })
+        .collect();
+    let outside = Device::new(
+        &config.device.boot_id,
+        config.device.reboot.clone(),
+        questions,
+    )
+    .map_err(|e| {
+        vec![Finding::error(
+            None,
+            "device.boot_id",
+            e.to_string(),
+            "name a file whose content changes with every boot",
+        )]
+    })?;
+    let flashers = flashers(&disk, config)?;
+    Ok(Platform {
+        disk,
+        journal: Place::data("journal.redb"),
+        seam: Seam::Threads,
+        links: assembled.links.clone(),
+        sources: Arc::new(RealSources {
+            idle_timeout: config.transfer.idle_timeout,
+            connect_timeout: CONNECT_TIMEOUT,
+        }),
+        flashers,
+        outside: Arc::new(outside),
+    })
+}

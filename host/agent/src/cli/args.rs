@@ -1,0 +1,173 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit::Exit;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "otahost",
+    version,
+    about = "Updates the firmware of this device over any vendor's protocol",
+    after_help = Exit::table(),
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// The configuration
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/otahost/otahost.toml"
+    )]
+    pub config: PathBuf,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Ask the agent at this socket instead of the one the configuration names
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent until it is told to stop
+    Run,
+    /// Look for faults in the configuration, its files and the adapters' grants; start nothing
+    Check,
+    /// Show links, targets, adapters and running jobs
+    Status,
+    /// List jobs, or show one with its history
+    Jobs {
+        /// The job's key
+        key: Option<String>,
+    },
+    /// Cancel a job that has not passed the point of no return
+    Cancel {
+        /// The job's key
+        key: String,
+    },
+    /// Install a file on a target and follow it to the end
+    Install(Install),
+    /// Make a signed artifact of an image
+    Sign(Sign),
+    /// Make a key pair for `sign`: PREFIX.key and PREFIX.pub
+    Keygen {
+        /// Path of the pair without ending
+        prefix: PathBuf,
+        /// Encrypt the secret key with the password in this file's first line
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+}
+
+/// `install`.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// The artifact, as `otahost sign` made it
+    pub file: PathBuf,
+    /// The target's name
+    #[arg(long, value_name = "NAME")]
+    pub target: String,
+    /// The version it shall report afterwards; default: the one its signed header names
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Return when the agent has taken the job
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// `sign`.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// The image to sign
+    pub file: PathBuf,
+    /// The secret key, as `otahost keygen` or minisign made it
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Where the signed artifact goes
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The kind of device it is made for (`trust.compatible` of the target)
+    #[arg(long, value_name = "NAME")]
+    pub compatible: Option<String>,
+    /// The version in it
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// A number that never falls from release to release
+    #[arg(long, value_name = "NUMBER")]
+    pub rollback_index: Option<u64>,
+    /// The key's password is this file's first line
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        for line in [
+            "run",
+            "check --json",
+            "--config /x status",
+            "status --config /x --socket /s",
+            "jobs",
+            "jobs KEY",
+            "cancel KEY",
+            "install F --target T",
+            "install F --target T --version 1 --no-wait",
+            "sign F --key K --out O",
+            "sign F --key K --out O --compatible C --version 1 --rollback-index 7 --password-file P",
+            "keygen PREFIX",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("otahost").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+        for line in [
+            "",
+            "install F",
+            "sign F --key K",
+            "cancel",
+            "jobs A B",
+            "sign F --key K --out O --rollback-index -1",
+        ] {
+            let parsed =
+                Cli::try_parse_from(std::iter::once("otahost").chain(line.split_whitespace()));
+            assert!(parsed.is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_documents_every_exit_code() {
+        let help = Cli::command().render_help().to_string();
+        for exit in Exit::ALL {
+            assert!(
+                help.contains(&format!(
+                    "{:>2}  {:<16} {}",
+                    exit.code(),
+                    exit.word(),
+                    exit.meaning()
+                )),
+                "{exit:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `[adapters.<name>]` and what they are granted.
+
+use std::collections::BTreeMap;
+
+use otahost_core::topics;
+use serde_json::Value;
+use toml::de::DeValue;
+use url::Url;
+
+use super::reader::{Item, Section};
+use super::{AdapterConfig, Grants, TopicGrant, known, schema};
+
+pub(super) fn read(root: &Section<'_>) -> BTreeMap<String, AdapterConfig> {
+    // Names as they are written, so that a faulty link does not make every grant on it a second fault.
+    let names = |kind: &str, example| -> Vec<&str> {
+        let table = root.get(kind).filter(|i| i.value.is_table());
+        table
+            .map(|t| {
+                t.entries(example)
+                    .into_iter()
+                    .map(|(name, _)| name)
+                    .collect()
+            })
+            .unwrap_or_default()
+    };
+    let links = names("links", "");
+    let targets = names("targets", "");
+    let mut adapters = BTreeMap::new();
+    for (name, item) in root
+        .get("adapters")
+        .map(|a| a.named("[adapters.dji]"))
+        .unwrap_or_default()
+    {
+        let Some(section) = item.section(&schema::ADAPTER) else {
+            continue;
+        };
+        if let Some(adapter) = adapter(&section, &links, &targets) {
+            adapters.insert(name.to_owned(), adapter);
+        }
+    }
+    adapters
+}
+
+fn adapter(section: &Section<'_>, links: &[&str], targets: &[&str]) -> Option<AdapterConfig> {
+    let component = section
+        .require("component", "an adapter is a file")
+        .and_then(|i| i.existing_file("the component"));
+    let config = section.get("config").map_or_else(
+        || Some(Value::Object(serde_json::Map::new())),
+        |i| {
+            if i.value.is_table() {
+                return json(&i);
+            }
+            i.wrong_type("a table");
+            None
+        },
+    );
+    let mut at = section.location();
+    let mut grants = Grants::default();
+    if let Some(granted) = section
+        .get("grants")
+        .and_then(|i| i.section(&schema::GRANTS))
+    {
+        at = granted.location();
+        grants = read_grants(&granted, links, targets);
+    }
+    Some(AdapterConfig {
+        at,
+        component: component?,
+        config: config?,
+        grants,
+    })
+}
+
+fn read_grants(section: &Section<'_>, links: &[&str], targets: &[&str]) -> Grants {
+    let mut grants = Grants::default();
+    for (name, item) in section
+        .get("links")
+        .map(|l| l.entries("links.cloud.subscribe = [\"thing/+\"]"))
+        .unwrap_or_default()
+    {
+        known(&item, "link", name, links.iter().copied());
+        if let Some(topics) = item.section(&schema::LINK_GRANT) {
+            let topics = TopicGrant {
+                subscribe: filters(&topics, "subscribe"),
+                publish: filters(&topics, "publish"),
+            };
+            grants.links.insert(name.to_owned(), topics);
+        }
+    }
+    for item in list(section, "download") {
+        if let Some(prefix) = download_prefix(&item) {
+            grants.download.push(prefix);
+        }
+    }
+    for item in list(section, "targets") {
+        if let Some(name) = item.string()
+            && known(&item, "target", name, targets.iter().copied())
+        {
+            grants.targets.push(name.to_owned());
+        }
+    }
+    grants
+}
+
+fn list<'t>(section: &Section<'t>, key: &str) -> Vec<Item<'t>> {
+    section.get(key).and_then(|i| i.list()).unwrap_or_default()
+}
+
+fn filters(section: &Section<'_>, key: &str) -> Vec<String> {
+    let mut filters = Vec::new();
+    for item in list(section, key) {
+        let Some(text) = item.raw_string() else {
+            continue;
+        };
+        match topics::filter_fault(text) {
+            None => filters.push(text.to_owned()),
+            Some(fault) => item.fault(
+                format!("is no topic filter: {fault}"),
+                "write it as in `thing/product/+/services` or `thing/#`",
+            ),
+        }
+    }
+    filters
+}
+
+fn download_prefix(item: &Item<'_>) -> Option<String> {
+    const FORM: &str =
+        "write `http://` or `https://`, the host, and a folder: `https://files.example/firmware/`";
+    let text = item.raw_string()?;
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(e) => {
+            item.secret_fault(format!("is no URL: {e}"), FORM);
+            return None;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        item.secret_fault(
+            "holds a user or password; artifacts are fetched without any",
+            "remove the part before `@`",
+        );
+    } else if !matches!(url.scheme(), "http" | "https") {
+        item.fault(
+            format!(
+                "`{}` is not a scheme that can be downloaded from",
+                url.scheme()
+            ),
+            FORM,
+        );
+    } else if url.query().is_some() || url.fragment().is_some() {
+        item.secret_fault(
+            "has a query or a fragment; a prefix ends in the path",
+            "remove what begins with `?` or `#`",
+        );
+    } else if text.contains('*') {
+        item.fault(
+            "has a wildcard, and there are none here",
+            "everything below the prefix is granted; name a folder",
+        );
+    } else {
+        // As parsed: with the `/` that ends the host, and without `..`.
+        return Some(url.into());
+    }
+    None
+}
+
+/// A TOML value as JSON; dates become strings.
+fn json(item: &Item<'_>) -> Option<Value> {
+    match item.value {
+        DeValue::String(text) => Some(Value::String(text.to_string())),
+        DeValue::Boolean(value) => Some(Value::Bool(*value)),
+        DeValue::Datetime(value) => Some(Value::String(value.to_string())),
+        DeValue::Integer(_) => {
+            let number = item.integer();
+            if number.is_none() {
+                item.fault(
+                    "this number does not fit into 64 bits",
+                    "write it as a string",
+                );
+            }
+            number.map(Value::from)
+        }
+        DeValue::Float(float) => {
+            let number = float
+                .as_str()
+                .parse()
+                .ok()
+                .and_then(serde_json::Number::from_f64);
+            if number.is_none() {
+                item.fault(
+                    "JSON has no such number",
+                    "write a finite number, or a string",
+                );
+            }
+            number.map(Value::Number)
+        }
+        DeValue::Array(_) => item
+            .list()?
+            .iter()
+            .map(json)
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Array),
+        DeValue::Table(_) => {
+            let entries = item.entries("");
+            let read: Option<serde_json::Map<_, _>> = entries
+                .iter()
+                .map(|(name, item)| Some(((*name).to_owned(), json(item)?)))
+                .collect();
+            read.map(Value::Object)
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! Every table and key of the configuration, once: the reader refuses what is not here and takes its defaults from here, and the
+//! reference in the README is a copy of it that a test compares.
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: &'static str,
+    /// The default, as it would be written; `required`, or `-` for none.
+    pub default: &'static str,
+    /// A line to write.
+    pub example: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// One table; names in `<>` are the operator's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// Where it stands: `targets.<name>.trust`.
+    pub path: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+impl Table {
+    /// The rows of the reference.
+    pub fn markdown(&self) -> String {
+        let mut rows = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+        for key in self.keys {
+            let default = if key.default == "required" {
+                "**required**".to_owned()
+            } else {
+                format!("`{}`", key.default)
+            };
+            let default = if key.default == "-" {
+                "-".to_owned()
+            } else {
+                default
+            };
+            rows.push_str(&format!(
+                "| `{}` | {} | {default} | {} |\n",
+                key.name, key.takes, key.meaning
+            ));
+        }
+        rows
+    }
+
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+}
+
+const fn key(
+    name: &'static str,
+    takes: &'static str,
+    default: &'static str,
+    example: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        name,
+        takes,
+        default,
+        example,
+        meaning,
+    }
+}
+
+/// Every table, in the order of the reference.
+pub static TABLES: [&Table; 14] = [
+    &ROOT,
+    &DEVICE,
+    &LINK,
+    &USERNAME,
+    &PASSWORD,
+    &TARGET,
+    &BOOT,
+    &TRUST,
+    &VERSION,
+    &ATTRIBUTES,
+    &ADAPTER,
+    &GRANTS,
+    &LINK_GRANT,
+    &TRANSFER,
+];
+
+pub(super) static ROOT: Table = Table {
+    path: "",
+    keys: &[
+        key(
+            "device",
+            "table",
+            "required",
+            "[device]",
+            "The device and this agent.",
+        ),
+        key(
+            "links",
+            "table of tables",
+            "-",
+            "[links.cloud]",
+            "Named connections, one table each.",
+        ),
+        key(
+            "targets",
+            "table of tables",
+            "-",
+            "[targets.dock]",
+            "What can be updated, one table each; this order is the order everywhere.",
+        ),
+        key(
+            "adapters",
+            "table of tables",
+            "-",
+            "[adapters.dji]",
+            "The vendor protocols, one table each.",
+        ),
+        key(
+            "transfer",
+            "table",
+            "-",
+            "[transfer]",
+            "Budgets of every download.",
+        ),
+    ],
+};
+
+pub(super) static DEVICE: Table = Table {
+    path: "device",
+    keys: &[
+        key(
+            "id",
+            "name",
+            "required",
+            "id = \"gw-7\"",
+            "Name of this device in logs, in `status` and in MQTT client ids.",
+        ),
+        key(
+            "data_dir",
+            "absolute path",
+            "required",
+            "data_dir = \"/var/lib/otahost\"",
+            "Directory of the journal and of partial downloads; made when it is missing. Must survive an update: never on a slot.",
+        ),
+        key(
+            "reboot",
+            "command",
+            "required",
+            "reboot = [\"systemctl\", \"reboot\"]",
+            "Restarts the device; run once when an update needs it.",
+        ),
+        key(
+            "boot_id",
+            "absolute path",
+            "/proc/sys/kernel/random/boot_id",
+            "boot_id = \"/proc/sys/kernel/random/boot_id\"",
+            "File whose content changes with every boot: how the agent tells a boot from its own restart.",
+        ),
+        key(
+            "socket",
+            "absolute path",
+            "<data_dir>/otahost.sock",
+            "socket = \"/run/otahost/otahost.sock\"",
+            "Unix socket of the local API; at most 100 bytes.",
+        ),
+    ],
+};
+
+pub(super) static LINK: Table = Table {
+    path: "links.<name>",
+    keys: &[
+        key(
+            "kind",
+            "`\"mqtt\"`",
+            "required",
+            "kind = \"mqtt\"",
+            "What speaks on this link. This version knows `mqtt` (3.1.1).",
+        ),
+        key(
+            "url",
+            "URL",
+            "required",
+            "url = \"mqtts://broker.example:8883\"",
+            "`mqtt://` (port 1883) or `mqtts://` (TLS, port 8883), host and port only.",
+        ),
+        key(
+            "client_id",
+            "string",
+            "otahost-<device.id>-<name>",
+            "client_id = \"otahost-gw-7-cloud\"",
+            "MQTT client id; the broker keeps the session under it, so it must be unique there and never change.",
+        ),
+        key(
+            "username",
+            "string or `{ file }`",
+            "-",
+            "username = \"gw-7\"",
+            "MQTT user name.",
+        ),
+        key(
+            "password",
+            "`{ file }`",
+            "-",
+            "password = { file = \"/etc/otahost/secrets/cloud\" }",
+            "MQTT password, in a file of its own so that this file can be shown to anybody.",
+        ),
+        key(
+            "ca",
+            "path",
+            "-",
+            "ca = \"/etc/otahost/broker-ca.pem\"",
+            "PEM file of the certificate authorities to trust instead of the system's; only with `mqtts://`.",
+        ),
+        key(
+            "keep_alive",
+            "time, 5s to 18h",
+            "30s",
+            "keep_alive = \"30s\"",
+            "A silent connection is dead after one and a half of this.",
+        ),
+        key(
+            "backoff_first",
+            "time",
+            "1s",
+            "backoff_first = \"1s\"",
+            "Pause after the first failed connection; doubles with each, with jitter.",
+        ),
+        key(
+            "backoff_max",
+            "time",
+            "2m",
+            "backoff_max = \"2m\"",
+            "The longest pause.",
+        ),
+    ],
+};
+
+pub(super) static USERNAME: Table = Table {
+    path: "links.<name>.username",
+    keys: &[key(
+        "file",
+        "path",
+        "required",
+        "file = \"/etc/otahost/secrets/cloud-user\"",
+        "File that holds the user name; one line.",
+    )],
+};
+
+pub(super) static PASSWORD: Table = Table {
+    path: "links.<name>.password",
+    keys: &[key(
+        "file",
+        "path",
+        "required",
+        "file = \"/etc/otahost/secrets/cloud\"",
+        "File that holds the password; one line, at most 4 KiB. Give it mode 0600.",
+    )],
+};
+
+pub(super) static TARGET: Table = Table {
+    path: "targets.<name>",
+    keys: &[
+        key(
+            "flasher",
+            "`\"slots\"`",
+            "required",
+            "flasher = \"slots\"",
+            "How the target is written. This version knows `slots`.",
+        ),
+        key(
+            "slots",
+            "two absolute paths",
+            "required",
+            "slots = [\"/dev/mmcblk0p2\", \"/dev/mmcblk0p3\"]",
+            "The two places that hold a version: block devices or files. One runs while the other is written.",
+        ),
+        key(
+            "boot",
+            "table",
+            "required",
+            "boot = { command = [\"/usr/libexec/otahost-boot\"] }",
+            "The boot selector; see `targets.<name>.boot`.",
+        ),
+        key(
+            "trust",
+            "`\"unsigned\"` or table",
+            "required",
+            "trust = { minisign = [\"RWQ…\"], compatible = \"evonest-dock\" }",
+            "Whose images may be installed; see `targets.<name>.trust`. `\"unsigned\"` says in so many words that anybody's may.",
+        ),
+        key(
+            "version",
+            "table",
+            "required",
+            "version = { file = \"/etc/os-release\", key = \"VERSION_ID\" }",
+            "Where the running version is read; see `targets.<name>.version`. Without it nobody could tell whether an update worked.",
+        ),
+        key(
+            "attributes",
+            "table of strings",
+            "-",
+            "attributes = { sn = \"NM1923221021\" }",
+            "Free attributes that adapters see.",
+        ),
+        key(
+            "confirm_within",
+            "time, 1s to 1d",
+            "10m",
+            "confirm_within = \"10m\"",
+            "How long after its first boot a new version has to prove itself before the old one comes back.",
+        ),
+        key(
+            "probe",
+            "command",
+            "-",
+            "probe = [\"/usr/libexec/health\"]",
+            "Exit status 0 says that the new version is well. Without it, running is proof enough.",
+        ),
+        key(
+            "parent",
+            "name of a target",
+            "-",
+            "parent = \"dock\"",
+            "The target this one hangs on.",
+        ),
+    ],
+};
+
+pub(super) static ATTRIBUTES: Table = Table {
+    path: "targets.<name>.attributes",
+    keys: &[],
+};
+
+pub(super) static BOOT: Table = Table {
+    path: "targets.<name>.boot",
+    keys: &[
+        key(
+            "file",
+            "absolute path",
+            "-",
+            "boot = { file = \"/boot/otahost-slots\" }",
+            "A selector kept in a file, for boot loaders that read one (and for tests).",
+        ),
+        key(
+            "command",
+            "command",
+            "-",
+            "boot = { command = [\"/usr/libexec/otahost-boot\"] }",
+            "A program that gets, sets and marks slots: fits any boot loader. Exactly one of `file` and `command`.",
+        ),
+    ],
+};
+
+pub(super) static TRUST: Table = Table {
+    path: "targets.<name>.trust",
+    keys: &[
+        key(
+            "minisign",
+            "list of public keys",
+            "required",
+            "minisign = [\"RWQ…\"]",
+            "Minisign public keys; an image must be signed by one of them. `otahost keygen` makes a pair.",
+        ),
+        key(
+            "compatible",
+            "string",
+            "-",
+            "compatible = \"evonest-dock\"",
+            "The signed image must name exactly this in `compatible`.",
+        ),
+    ],
+};
+
+pub(super) static VERSION: Table = Table {
+    path: "targets.<name>.version",
+    keys: &[
+        key(
+            "file",
+            "absolute path",
+            "-",
+            "version = { file = \"/etc/os-release\", key = \"VERSION_ID\" }",
+            "File that holds the version.",
+        ),
+        key(
+            "key",
+            "string",
+            "-",
+            "version = { file = \"/etc/os-release\", key = \"VERSION_ID\" }",
+            "The file has lines `KEY=value`; take this key's. Without it the whole file, trimmed, is the version.",
+        ),
+        key(
+            "command",
+            "command",
+            "-",
+            "version = { command = [\"/usr/libexec/dock-version\"] }",
+            "Program that prints the version. Exactly one of `file` and `command`.",
+        ),
+    ],
+};
+
+pub(super) static ADAPTER: Table = Table {
+    path: "adapters.<name>",
+    keys: &[
+        key(
+            "component",
+            "path",
+            "required",
+            "component = \"dji.wasm\"",
+            "The adapter, a WebAssembly component.",
+        ),
+        key(
+            "config",
+            "table",
+            "{}",
+            "config = { gateway_sn = \"NM1923221021\" }",
+            "The adapter's own configuration, handed to it as JSON.",
+        ),
+        key(
+            "grants",
+            "table",
+            "-",
+            "[adapters.dji.grants]",
+            "What it may do; see `adapters.<name>.grants`. What is not granted is refused.",
+        ),
+    ],
+};
+
+pub(super) static GRANTS: Table = Table {
+    path: "adapters.<name>.grants",
+    keys: &[
+        key(
+            "links",
+            "table of tables",
+            "-",
+            "links.cloud.subscribe = [\"thing/+\"]",
+            "Topics by link; see `adapters.<name>.grants.links.<link>`.",
+        ),
+        key(
+            "download",
+            "list of URLs",
+            "[]",
+            "download = [\"https://files.example/firmware/\"]",
+            "Where artifacts may come from: `http` or `https` up to a folder. Scheme, host and port must be equal, the path counts by whole segments.",
+        ),
+        key(
+            "targets",
+            "list of names",
+            "[]",
+            "targets = [\"dock\"]",
+            "Targets it sees and may update.",
+        ),
+    ],
+};
+
+pub(super) static LINK_GRANT: Table = Table {
+    path: "adapters.<name>.grants.links.<link>",
+    keys: &[
+        key(
+            "subscribe",
+            "list of topic filters",
+            "[]",
+            "subscribe = [\"thing/product/+/services\"]",
+            "Filters it may subscribe; `+` and `#` as MQTT has them.",
+        ),
+        key(
+            "publish",
+            "list of topic filters",
+            "[]",
+            "publish = [\"thing/product/#\"]",
+            "Filters that cover the topics it may publish to.",
+        ),
+    ],
+};
+
+pub(super) static TRANSFER: Table = Table {
+    path: "transfer",
+    keys: &[
+        key(
+            "attempts",
+            "number, 1 to 1000",
+            "8",
+            "attempts = 8",
+            "Failed attempts without any progress before a download is given up.",
+        ),
+        key(
+            "backoff_first",
+            "time",
+            "1s",
+            "backoff_first = \"1s\"",
+            "Pause after the first failed attempt; doubles with each, with jitter.",
+        ),
+        key(
+            "backoff_max",
+            "time",
+            "1m",
+            "backoff_max = \"1m\"",
+            "The longest pause.",
+        ),
+        key(
+            "idle_timeout",
+            "time, 1s to 1h",
+            "30s",
+            "idle_timeout = \"30s\"",
+            "An attempt fails when no byte came for so long.",
+        ),
+        key(
+            "max_size",
+            "size",
+            "4GiB",
+            "max_size = \"4GiB\"",
+            "Artifacts larger than this are refused before they are fetched.",
+        ),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_stands_twice_and_none_can_break_the_table() {
+        for table in TABLES {
+            for key in table.keys {
+                assert_eq!(
+                    table.keys.iter().filter(|k| k.name == key.name).count(),
+                    1,
+                    "{}.{}",
+                    table.path,
+                    key.name
+                );
+                assert!(
+                    !key.meaning.contains('|')
+                        && !key.takes.contains('|')
+                        && !key.default.contains('|')
+                );
+            }
+        }
+    }
+}

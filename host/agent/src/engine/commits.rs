@@ -1,0 +1,102 @@
+//! The commit: changes go to the committer in order, releases come back in order.
+
+use otahost_journal::{Change, JournalError, Key};
+
+use super::{Done, Engine, Exit, Release};
+
+/// How long rows of no use may wait for a commit that is needed anyway.
+const GARBAGE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A commit that is under way, with what waits for it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    number: u64,
+    durable: bool,
+    releases: Vec<Release>,
+}
+
+impl Engine {
+    /// Makes changes durable and then lets the releases go, after everything that was committed before. Without changes (and without
+    /// garbage that is due) nothing is written, and the releases only keep their place.
+    pub(super) fn commit(&mut self, mut changes: Vec<Change>, releases: Vec<Release>) {
+        let garbage_due = self
+            .garbage_due
+            .is_some_and(|due| due <= tokio::time::Instant::now());
+        if !changes.is_empty() || garbage_due {
+            // A row written in this very commit is newer than the garbage of its key.
+            let written: std::collections::BTreeSet<Key> = changes
+                .iter()
+                .map(|change| match change {
+                    Change::Put(key, _) | Change::Delete(key) => key.clone(),
+                })
+                .collect();
+            let garbage = std::mem::take(&mut self.garbage);
+            changes.extend(
+                garbage
+                    .into_iter()
+                    .filter(|key| !written.contains(key))
+                    .map(Change::Delete),
+            );
+            self.garbage_due = None;
+        }
+        let number = self.next_commit;
+        self.next_commit += 1;
+        let durable = changes.is_empty();
+        self.pending.push_back(Pending {
+            number,
+            durable,
+            releases,
+        });
+        if durable {
+            self.release();
+            return;
+        }
+        let committed = self.committer.commit(changes);
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            let result = committed.await;
+            // The engine may be gone: then nobody waits for this.
+            let _ = tell.send(Done::Committed(number, result));
+        });
+    }
+
+    pub(super) fn on_committed(&mut self, number: u64, result: Result<(), JournalError>) {
+        if let Err(error) = result {
+            self.exit = Some(Exit::Reload(error.to_string()));
+            return;
+        }
+        if let Some(pending) = self.pending.iter_mut().find(|p| p.number == number) {
+            pending.durable = true;
+        }
+        self.release();
+    }
+
+    fn release(&mut self) {
+        while self.pending.front().is_some_and(|p| p.durable)
+            && let Some(pending) = self.pending.pop_front()
+        {
+            for release in pending.releases {
+                match release {
+                    Release::Settle { link, number } => {
+                        if let Some(link) = self.links.get_mut(&link) {
+                            link.acks.settled(number);
+                        }
+                    }
+                    Release::Publish {
+                        id,
+                        adapter,
+                        publication,
+                    } => self.enqueue(id, &adapter, publication),
+                    Release::Act(id, action) => self.act(id, action),
+                }
+            }
+        }
+    }
+
+    /// Marks a row as of no use. It is deleted with the next commit.
+    pub(super) fn discard(&mut self, key: Key) {
+        self.garbage.push(key);
+        self.garbage_due
+            .get_or_insert_with(|| tokio::time::Instant::now() + GARBAGE_WAIT);
+    }
+}

@@ -1,0 +1,324 @@
+//! Links: messages in, publications and acknowledgements out.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest;
+use otahost_core::model::{Event, LinkState as LinkReport, MAX_PAYLOAD, Message, Publication};
+use otahost_core::topics;
+use otahost_journal::{Change, Key, json};
+use otahost_links::{LinkCommand, LinkEvent, Token};
+use tokio::sync::mpsc;
+
+use super::acks::{Acks, Received};
+use super::outbox::Outbox;
+use super::rows::{InboxRow, SeenRow};
+use super::steps::{Origin, Queued};
+use super::{Engine, Input, Release};
+
+/// Events of one link that may wait for the engine. A link that finds no room stops reading.
+const LINK_EVENTS: usize = 64;
+
+/// What the engine knows of a link.
+#[derive(Debug)]
+pub(super) struct LinkState {
+    commands: mpsc::UnboundedSender<LinkCommand>,
+    pub(super) acks: Acks,
+    pub(super) outbox: Outbox,
+    pub(super) up: bool,
+    pub(super) reason: String,
+    /// By the wall clock.
+    pub(super) since: u64,
+    pub(super) dropped: u64,
+}
+
+/// Lower-case hex of a SHA-256.
+pub(super) fn sha256_hex(parts: &[&[u8]]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    context
+        .finish()
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+impl Engine {
+    /// Starts every link that an adapter uses, with what the adapters subscribe.
+    pub(super) fn start_links(&mut self) {
+        for (name, link) in &self.platform.links {
+            let subscriptions: BTreeSet<String> = self
+                .setup
+                .adapters
+                .iter()
+                .flat_map(|a| &a.requirements.topics)
+                .filter(|needs| needs.link == *name)
+                .flat_map(|needs| needs.subscribe.iter().cloned())
+                .collect();
+            let (events_in, mut events) = mpsc::channel(LINK_EVENTS);
+            let bounded = link.start(events_in);
+            // The engine must never wait for a link that waits for the engine: commands queue here, bounded by the outbox's
+            // window and by the messages that are not acknowledged.
+            let (commands, mut queued) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                while let Some(command) = queued.recv().await {
+                    if bounded.send(command).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            let inputs = self.outside_sender.clone();
+            let link_name = name.clone();
+            tokio::spawn(async move {
+                while let Some(event) = events.recv().await {
+                    if inputs
+                        .send(Input::Link(link_name.clone(), event))
+                        .await
+                        .is_err()
+                    {
+                        break;
+                    }
+                }
+            });
+            // The receiver lives as long as the relay task.
+            let _ = commands.send(LinkCommand::Subscribe(subscriptions.into_iter().collect()));
+            let state = self
+                .links
+                .entry(name.clone())
+                .or_insert_with(|| LinkState::new(commands.clone()));
+            state.commands = commands;
+            state.since = self.platform.outside.now();
+        }
+    }
+
+    pub(super) fn on_link(&mut self, link: &str, event: LinkEvent) {
+        let now = self.now();
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        match event {
+            LinkEvent::Up {
+                session_present, ..
+            } => {
+                tracing::info!(link, session_present, "link is up");
+                state.up = true;
+                state.reason.clear();
+                state.since = now;
+                state.outbox.set_up(true);
+                let forgotten = if session_present {
+                    Vec::new()
+                } else {
+                    state.acks.session_lost()
+                };
+                for packet in forgotten {
+                    self.discard(Key::Seen {
+                        link: link.to_owned(),
+                        packet,
+                    });
+                }
+                self.tell_link(link, true, session_present, String::new());
+            }
+            LinkEvent::Down { reason } => {
+                let was_up = state.up;
+                state.up = false;
+                state.acks.disconnected();
+                state.outbox.set_up(false);
+                state.reason.clone_from(&reason);
+                if was_up {
+                    tracing::warn!(link, reason, "link is down; it tries again by itself");
+                    state.since = now;
+                    self.tell_link(link, false, false, reason);
+                } else {
+                    tracing::debug!(link, reason, "link is still down");
+                }
+            }
+            LinkEvent::Message {
+                token,
+                topic,
+                payload,
+                duplicate,
+                retained,
+            } => {
+                self.on_message(
+                    token,
+                    Message {
+                        link: link.to_owned(),
+                        topic,
+                        payload,
+                        duplicate,
+                        retained,
+                    },
+                );
+            }
+            LinkEvent::Acknowledged(token) => {
+                if state.acks.written(token) {
+                    self.discard(Key::Seen {
+                        link: link.to_owned(),
+                        packet: token.packet,
+                    });
+                }
+            }
+            LinkEvent::Delivered(id) => {
+                if state.outbox.done(id) {
+                    self.discard(Key::Outbox { seq: id });
+                }
+            }
+            LinkEvent::Undeliverable { id, reason } => {
+                tracing::error!(
+                    link,
+                    reason,
+                    "a publication can never be sent and is dropped"
+                );
+                state.dropped += 1;
+                if state.outbox.done(id) {
+                    self.discard(Key::Outbox { seq: id });
+                }
+            }
+        }
+    }
+
+    fn tell_link(&mut self, link: &str, up: bool, session_present: bool, reason: String) {
+        let users: Vec<String> = self
+            .setup
+            .adapters
+            .iter()
+            .filter(|a| a.requirements.topics.iter().any(|needs| needs.link == link))
+            .map(|a| a.name.clone())
+            .collect();
+        for adapter in users {
+            let event = Event::Link(LinkReport {
+                link: link.to_owned(),
+                up,
+                session_present,
+                reason: reason.clone(),
+            });
+            self.queue(&adapter, Queued::new(event, Origin::Memory));
+        }
+    }
+
+    fn on_message(&mut self, token: Token, message: Message) {
+        let link = message.link.clone();
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let hash = sha256_hex(&[message.topic.as_bytes(), &message.payload]);
+        let Received::New(number) = state.acks.received(token, &hash) else {
+            tracing::info!(
+                link,
+                topic = message.topic,
+                "delivered again; it was handled before"
+            );
+            return;
+        };
+        let takers: Vec<String> = self
+            .setup
+            .adapters
+            .iter()
+            .filter(|a| {
+                a.requirements.topics.iter().any(|needs| {
+                    needs.link == link
+                        && needs
+                            .subscribe
+                            .iter()
+                            .any(|filter| topics::matches(filter, &message.topic))
+                })
+            })
+            .map(|a| a.name.clone())
+            .collect();
+        if takers.is_empty() || message.payload.len() > MAX_PAYLOAD {
+            state.dropped += 1;
+            tracing::warn!(
+                link,
+                topic = message.topic,
+                bytes = message.payload.len(),
+                "nobody takes this message; dropped"
+            );
+            self.commit(Vec::new(), vec![Release::Settle { link, number }]);
+            return;
+        }
+        // An idle adapter consumes the message in the commit of its step: the broker is its inbox. A busy one gets a row of its
+        // own, so that it cannot stall what others wait for on the same link.
+        if let [only] = takers.as_slice()
+            && self
+                .adapters
+                .get(only)
+                .is_some_and(super::steps::AdapterState::is_idle)
+        {
+            let only = only.clone();
+            self.queue(
+                &only,
+                Queued::new(Event::Message(message), Origin::Broker { link, number }),
+            );
+            return;
+        }
+        let mut changes = Vec::new();
+        for taker in takers {
+            let row = InboxRow {
+                event: Event::Message(message.clone()),
+            };
+            if let Some(n) = self.take_into_inbox(&taker, &row) {
+                changes.push(Change::Put(
+                    Key::Inbox {
+                        adapter: taker.clone(),
+                        n,
+                    },
+                    json(&row),
+                ));
+                self.queue(&taker, Queued::new(row.event, Origin::Inbox(n)));
+            }
+        }
+        if !changes.is_empty() {
+            changes.extend(self.remember(&link, number));
+        }
+        self.commit(changes, vec![Release::Settle { link, number }]);
+    }
+
+    /// The row that tells a redelivery of this message.
+    pub(super) fn remember(&self, link: &str, number: u64) -> Option<Change> {
+        let (packet, hash) = self.links.get(link)?.acks.row(number)?;
+        let row = SeenRow {
+            hash: hash.to_owned(),
+        };
+        Some(Change::Put(
+            Key::Seen {
+                link: link.to_owned(),
+                packet,
+            },
+            json(&row),
+        ))
+    }
+
+    pub(super) fn enqueue(&mut self, id: u64, adapter: &str, publication: Publication) {
+        if let Some(link) = self.links.get_mut(&publication.link) {
+            link.outbox.push(id, adapter, publication);
+        }
+    }
+
+    pub(super) fn pump_links(&mut self) {
+        for state in self.links.values_mut() {
+            for token in state.acks.ready() {
+                let _ = state.commands.send(LinkCommand::Acknowledge(token));
+            }
+            for command in state.outbox.sendable() {
+                let _ = state.commands.send(command);
+            }
+        }
+    }
+}
+
+impl LinkState {
+    pub(super) fn new(commands: mpsc::UnboundedSender<LinkCommand>) -> Self {
+        LinkState {
+            commands,
+            acks: Acks::default(),
+            outbox: Outbox::default(),
+            up: false,
+            reason: "not connected yet".into(),
+            since: 0,
+            dropped: 0,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Start: everything from the journal, the same after a reboot, a crash, a failed commit or a first installation.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use otahost_core::model::{Event, StartReason};
+use otahost_journal::{Change, Committer, Journal, JournalError, Key, from_json, json};
+use tokio::sync::mpsc;
+
+use super::jobs::{observed, read_job};
+use super::links::{LinkState, sha256_hex};
+use super::rows::{AdapterRow, InboxRow, OutboxRow, PartialRow, SeenRow, TimerRow};
+use super::steps::{AdapterState, Origin, Queued};
+use super::timers::Timers;
+use super::{Engine, INPUTS, TargetState};
+use crate::platform::{Platform, Setup};
+
+impl Engine {
+    /// Opens the journal and takes up where it stands. Nothing is sent or changed before [`Engine::run`].
+    pub async fn start(platform: Platform, setup: Arc<Setup>) -> Result<Engine, JournalError> {
+        let (disk, place, seam) = (
+            platform.disk.clone(),
+            platform.journal.clone(),
+            platform.seam,
+        );
+        let (journal, rows) = seam
+            .run(move || {
+                let journal = Journal::open(disk, place)?;
+                let rows = journal.load()?;
+                Ok::<_, JournalError>((journal, rows))
+            })
+            .await?;
+        let (outside_sender, outside) = mpsc::channel(INPUTS);
+        let (tell, inside) = mpsc::unbounded_channel();
+        let boot_id = platform.outside.boot_id();
+        let mut engine = Engine {
+            committer: Committer::start(Arc::new(journal), platform.seam),
+            boot_id,
+            started: tokio::time::Instant::now(),
+            outside,
+            outside_sender,
+            inside,
+            tell,
+            adapters: BTreeMap::new(),
+            targets: setup
+                .targets
+                .iter()
+                .map(|t| (t.id.clone(), TargetState::default()))
+                .collect(),
+            links: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            examining: BTreeMap::new(),
+            timers: Timers::default(),
+            next_job: 1,
+            next_publication: 1,
+            pending: VecDeque::new(),
+            next_commit: 0,
+            garbage: Vec::new(),
+            garbage_due: None,
+            rebooting: None,
+            reboot_asked: false,
+            rate: 0,
+            watchers: Vec::new(),
+            exit: None,
+            platform,
+            setup,
+        };
+        engine.observe_all().await;
+        engine.start_links();
+        engine.restore(rows);
+        engine.resume_jobs();
+        Ok(engine)
+    }
+
+    async fn observe_all(&mut self) {
+        for target in self.setup.targets.clone() {
+            let (outside, seam) = (self.platform.outside.clone(), self.platform.seam);
+            let asked = target.id.clone();
+            let (version, health) = seam.run(move || observed(outside.as_ref(), &asked)).await;
+            if let Err(error) = &version {
+                tracing::warn!(
+                    target = target.id,
+                    error,
+                    "the target's version cannot be read"
+                );
+            }
+            self.on_observed(&target.id, version, health);
+        }
+    }
+
+    fn restore(&mut self, rows: Vec<(Key, Vec<u8>)>) {
+        let mut known: BTreeMap<String, AdapterRow> = BTreeMap::new();
+        for (key, value) in &rows {
+            if let Key::Adapter(name) = key
+                && let Some(row) = read::<AdapterRow>(key, value)
+            {
+                known.insert(name.clone(), row);
+            }
+        }
+        for setup in self.setup.adapters.clone() {
+            let start = self.start_reason(known.get(&setup.name), &self.fresh_row(&setup));
+            let mut state = AdapterState::new(setup.clone());
+            tracing::info!(
+                adapter = setup.name,
+                protocol = setup.description.protocol,
+                version = setup.description.version,
+                ?start,
+                "adapter starts"
+            );
+            for (key, value) in &rows {
+                if matches!(key, Key::State(name) if *name == setup.name) {
+                    state.restore_state(value.clone());
+                }
+            }
+            self.adapters.insert(setup.name.clone(), state);
+            self.queue(
+                &setup.name,
+                Queued::new(Event::Started(start), Origin::Start),
+            );
+        }
+        for (key, value) in rows {
+            self.restore_row(key, &value);
+        }
+    }
+
+    fn restore_row(&mut self, key: Key, value: &[u8]) {
+        match &key {
+            Key::Job(id) => {
+                self.next_job = self.next_job.max(id + 1);
+                if let Some(job) = read_job(&key, value) {
+                    self.jobs.insert(*id, job);
+                }
+            }
+            Key::Outbox { seq } => {
+                self.next_publication = self.next_publication.max(seq + 1);
+                if let Some(row) = read::<OutboxRow>(&key, value) {
+                    if self.links.contains_key(&row.publication.link) {
+                        self.enqueue(*seq, &row.adapter, row.publication);
+                    } else {
+                        tracing::warn!(
+                            link = row.publication.link,
+                            "a publication waits for a link that is not configured any more; dropped"
+                        );
+                        self.discard(key);
+                    }
+                }
+            }
+            Key::Inbox { adapter, n } => {
+                if let (Some(row), Some(state)) = (
+                    read::<InboxRow>(&key, value),
+                    self.adapters.get_mut(adapter),
+                ) {
+                    state.restore_inbox(*n, row);
+                }
+            }
+            Key::Dead { adapter, n } => {
+                if let Some(state) = self.adapters.get_mut(adapter) {
+                    state.restore_dead(*n);
+                }
+            }
+            Key::Timer { adapter, name } => {
+                if self.adapters.contains_key(adapter)
+                    && let Some(row) = read::<TimerRow>(&key, value)
+                {
+                    self.restore_timer(adapter.clone(), name.clone(), &row);
+                }
+            }
+            Key::Seen { link, packet } => {
+                if let (Some(row), Some(state)) =
+                    (read::<SeenRow>(&key, value), self.links.get_mut(link))
+                {
+                    let state: &mut LinkState = state;
+                    state.acks.restore(*packet, row.hash);
+                }
+            }
+            Key::Partial(name) => {
+                if let Some(row) = read::<PartialRow>(&key, value)
+                    && let Some(target) = self.targets.get_mut(&row.target)
+                {
+                    target.partial = Some((name.clone(), row));
+                }
+            }
+            // Read before (adapters and their states), or of a kind this version does not use.
+            _ => {}
+        }
+    }
+
+    fn fresh_row(&self, setup: &crate::platform::AdapterSetup) -> AdapterRow {
+        let grants = serde_json::to_vec(&setup.grants).unwrap_or_default();
+        AdapterRow {
+            digest: setup.component.digest().to_owned(),
+            version: setup.description.version.clone(),
+            state_version: setup.description.state_version,
+            boot_id: self.boot_id.clone(),
+            settings: sha256_hex(&[setup.config.as_bytes(), &grants]),
+        }
+    }
+
+    fn start_reason(&self, before: Option<&AdapterRow>, now: &AdapterRow) -> StartReason {
+        match before {
+            None => StartReason::Installed,
+            Some(row) if row.digest != now.digest => StartReason::Upgraded(row.version.clone()),
+            Some(row) if row.boot_id != now.boot_id => StartReason::Booted,
+            Some(row) if row.settings != now.settings => StartReason::Reconfigured,
+            Some(_) => StartReason::Restarted,
+        }
+    }
+
+    /// The row of an adapter that has started.
+    pub(super) fn adapter_row(&self, adapter: &str) -> Option<Change> {
+        let setup = &self.adapters.get(adapter)?.setup;
+        Some(Change::Put(
+            Key::Adapter(adapter.to_owned()),
+            json(&self.fresh_row(setup)),
+        ))
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(key: &Key, value: &[u8]) -> Option<T> {
+    match from_json(key, value) {
+        Ok(row) => Some(row),
+        Err(error) => {
+            tracing::error!(%error, "a row of another version of the agent is left alone");
+            None
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The loop of DESIGN §1: events in, steps and verdicts, one commit, effects out.
+//!
+//! One task owns all state. Everything that takes time (a guest call, a commit, a transfer, a flash operation) runs elsewhere
+//! and comes back as an [`Input`]. What leaves the engine leaves by a [`Release`], and a release waits until every commit before it is
+//! durable. When a commit fails its outcome is unknown: the engine ends with [`Exit::Reload`], and its owner builds
+//! another one from the journal, which is the same path as after a crash.
+
+mod acks;
+mod commits;
+mod jobs;
+mod links;
+mod load;
+mod outbox;
+mod rows;
+mod status;
+mod steps;
+mod timers;
+mod transfers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use otahost_core::job::{self, Job};
+use otahost_core::model::{Health, Instant};
+use otahost_journal::{Committer, JournalError, Key};
+use otahost_links::LinkEvent;
+use otahost_sandbox::{Failure, Handled};
+use tokio::sync::{Mutex, mpsc};
+
+use crate::api::ApiCall;
+use crate::platform::{Platform, Setup};
+
+use self::commits::Pending;
+use self::links::LinkState;
+use self::rows::PartialRow;
+use self::steps::AdapterState;
+use self::timers::Timers;
+use self::transfers::Transfer;
+
+/// Commands of the outside to a running engine that may wait.
+pub(crate) const INPUTS: usize = 256;
+/// Time a reboot waits for publications to reach the broker. What does not is sent after the boot, if it is durable.
+const FLUSH_BEFORE_REBOOT: Duration = Duration::from_secs(2);
+
+/// Why the engine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to stop.
+    Stopped,
+    /// The device was asked to reboot and took the request.
+    Rebooting,
+    /// A commit failed: reopen the journal and start again.
+    Reload(String),
+}
+
+/// What the outside can tell the engine.
+#[derive(Debug)]
+pub enum Input {
+    /// A link says something.
+    Link(String, LinkEvent),
+    /// The local API asks something.
+    Api(ApiCall),
+    /// End.
+    Stop,
+}
+
+/// What the work beside the engine tells it.
+#[derive(Debug)]
+enum Done {
+    /// A guest call ended.
+    Stepped(String, Box<Result<Handled, Failure>>),
+    /// A commit ended.
+    Committed(u64, Result<(), JournalError>),
+    /// Something happened to a job.
+    Job(u64, job::Input),
+    /// A transfer has got so far.
+    Fetched(transfers::Fetched),
+    /// A transfer wants its checkpoint kept.
+    Checkpoint(u64, Box<PartialRow>),
+    /// A target was asked for its version and health.
+    Observed(String, Result<String, String>, Health),
+    /// The reboot was asked for.
+    RebootAsked(u64, Result<(), String>),
+}
+
+/// What leaves the engine once everything before it is durable.
+#[derive(Debug)]
+enum Release {
+    /// This message of this link needs no redelivery any more.
+    Settle {
+        link: String,
+        number: acks::MessageNumber,
+    },
+    /// A publication may be sent.
+    Publish {
+        id: u64,
+        adapter: String,
+        publication: otahost_core::model::Publication,
+    },
+    /// Work on a job.
+    Act(u64, job::Action),
+}
+
+#[derive(Debug, Default)]
+struct TargetState {
+    version: Option<String>,
+    version_error: Option<String>,
+    health: Option<Health>,
+    observed: Option<Instant>,
+    /// One writer at a time; held by the staging area until its last user is gone.
+    lock: Arc<Mutex<()>>,
+    /// The bytes in its staging area.
+    partial: Option<(String, PartialRow)>,
+}
+
+/// The agent's engine.
+#[derive(Debug)]
+pub struct Engine {
+    platform: Platform,
+    setup: Arc<Setup>,
+    boot_id: String,
+    started: tokio::time::Instant,
+    committer: Committer,
+    outside: mpsc::Receiver<Input>,
+    /// Kept so that the channel stays open when nobody outside holds it.
+    outside_sender: mpsc::Sender<Input>,
+    inside: mpsc::UnboundedReceiver<Done>,
+    tell: mpsc::UnboundedSender<Done>,
+    adapters: BTreeMap<String, AdapterState>,
+    targets: BTreeMap<String, TargetState>,
+    links: BTreeMap<String, LinkState>,
+    jobs: BTreeMap<u64, Job>,
+    transfers: BTreeMap<u64, Transfer>,
+    /// When the examination of a new version began, by job.
+    examining: BTreeMap<u64, tokio::time::Instant>,
+    timers: Timers,
+    next_job: u64,
+    next_publication: u64,
+    pending: VecDeque<Pending>,
+    next_commit: u64,
+    /// Rows that are of no use any more; deleted with the next commit, or after a while by one of their own.
+    garbage: Vec<Key>,
+    garbage_due: Option<tokio::time::Instant>,
+    /// The job that waits for its reboot, and until when publications may hold it up.
+    rebooting: Option<(u64, tokio::time::Instant)>,
+    reboot_asked: bool,
+    /// Observed transfer rate, bytes a second.
+    rate: u64,
+    watchers: Vec<status::Watcher>,
+    exit: Option<Exit>,
+}
+
+impl Engine {
+    /// Where the outside sends inputs.
+    pub fn sender(&self) -> mpsc::Sender<Input> {
+        self.outside_sender.clone()
+    }
+
+    /// Runs until it ends.
+    pub async fn run(mut self) -> Exit {
+        loop {
+            self.pump();
+            if let Some(exit) = self.exit.take() {
+                self.stop_transfers();
+                // The journal must be closed before anybody opens it again.
+                self.committer.close().await;
+                return exit;
+            }
+            let due = self.next_due();
+            let sleep = async move {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(done) = self.inside.recv() => self.on_done(done),
+                Some(input) = self.outside.recv() => self.handle(input),
+                () = sleep => self.on_time(),
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Link(link, event) => self.on_link(&link, event),
+            Input::Api(call) => self.on_api(call),
+            Input::Stop => self.exit = Some(Exit::Stopped),
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Stepped(adapter, outcome) => self.on_stepped(&adapter, *outcome),
+            Done::Committed(number, result) => self.on_committed(number, result),
+            Done::Job(id, input) => self.on_job(id, input),
+            Done::Fetched(fetched) => self.on_fetched(fetched),
+            Done::Checkpoint(id, row) => self.on_checkpoint(id, *row),
+            Done::Observed(target, version, health) => self.on_observed(&target, version, health),
+            Done::RebootAsked(id, result) => self.on_reboot_asked(id, result),
+        }
+    }
+
+    /// Does everything that can be done without waiting.
+    fn pump(&mut self) {
+        self.start_steps();
+        self.pump_links();
+        self.try_reboot();
+    }
+
+    fn on_time(&mut self) {
+        let now = tokio::time::Instant::now();
+        self.fire_timers(now);
+        if self.garbage_due.is_some_and(|due| due <= now) {
+            self.commit(Vec::new(), Vec::new());
+        }
+    }
+
+    fn next_due(&self) -> Option<tokio::time::Instant> {
+        let reboot = self
+            .rebooting
+            .filter(|_| !self.reboot_asked)
+            .map(|(_, until)| until);
+        [self.timers.next_due(), self.garbage_due, reboot]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn now(&self) -> Instant {
+        self.platform.outside.now()
+    }
+}

@@ -1,0 +1,71 @@
+//! What the engine keeps in the journal, row by row. JSON with defaults, so that an older and a newer agent can read each
+//! other's rows.
+
+use otahost_core::model::{Event, Instant, Publication};
+use otahost_transfer::Checkpoint;
+use serde::{Deserialize, Serialize};
+
+/// What is remembered of an adapter beside its state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct AdapterRow {
+    /// SHA-256 of the component that ran last.
+    pub digest: String,
+    /// Its own version.
+    pub version: String,
+    /// Its state version.
+    pub state_version: u32,
+    /// The boot it ran in.
+    pub boot_id: String,
+    /// SHA-256 of configuration and grants.
+    pub settings: String,
+}
+
+/// A publication that waits for the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OutboxRow {
+    pub adapter: String,
+    pub publication: Publication,
+}
+
+/// A message that was committed before its adapter could take it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InboxRow {
+    pub event: Event,
+}
+
+/// A message whose acknowledgement may not have reached the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SeenRow {
+    /// SHA-256 of topic and payload.
+    pub hash: String,
+}
+
+/// An event that failed twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeadRow {
+    pub at: Instant,
+    pub event: Event,
+    /// SHA-256 of the state it met.
+    pub state: String,
+    pub error: String,
+}
+
+/// A timer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TimerRow {
+    pub boot_id: String,
+    /// Uptime at which it is due, in the boot of `boot_id`.
+    pub due: u64,
+    /// Its span, counted anew after a reboot.
+    pub after: u64,
+    pub period: Option<u64>,
+}
+
+/// How far a transfer came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct PartialRow {
+    /// The target whose staging area holds the bytes.
+    pub target: String,
+    pub checkpoint: Checkpoint,
+}

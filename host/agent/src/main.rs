@@ -1,0 +1,5 @@
+//! The otahost agent and its command line.
+
+fn main() -> std::process::ExitCode {
+    otahost::cli::main().into()
+}

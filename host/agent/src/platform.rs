@@ -1,0 +1,122 @@
+//! What the engine stands on: everything outside it, behind traits, so that the same engine runs on a device and in the
+//! simulator.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use otahost_core::backoff::Backoff;
+use otahost_core::grants::Grants;
+use otahost_core::model::{ClockQuality, Field, Install, Instant, Requirements};
+use otahost_disk::{Disk, Place, Seam};
+use otahost_flash::Flasher;
+use otahost_links::Link;
+use otahost_transfer::{Source, SourceError, Trust, Tuning};
+
+/// The device around the agent. Calls may block; the engine makes those that ask a program or a file through the seam.
+pub trait Outside: Debug + Send + Sync {
+    /// Changes with every boot.
+    fn boot_id(&self) -> String;
+    /// Wall-clock time.
+    fn now(&self) -> Instant;
+    /// How far the wall clock can be trusted.
+    fn clock(&self) -> ClockQuality;
+    /// Milliseconds since boot, suspend included.
+    fn uptime(&self) -> u64;
+    /// Fresh random bytes for one step.
+    fn seed(&self) -> [u8; 32];
+    /// The version a target reports now. The error says what failed.
+    fn version(&self, target: &str) -> Result<String, String>;
+    /// Asks the target's probe; without one it is well.
+    fn probe(&self, target: &str) -> Result<(), String>;
+    /// Asks for a reboot; returns when the request was taken.
+    fn reboot(&self) -> Result<(), String>;
+}
+
+/// Makes the source of an artifact.
+pub trait Sources: Debug + Send + Sync {
+    /// The source of this install, with what the owner's grants allow.
+    fn source(
+        &self,
+        install: &Install,
+        downloads: &[String],
+    ) -> Result<Arc<dyn Source>, SourceError>;
+}
+
+/// Everything the engine stands on.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// Storage.
+    pub disk: Arc<dyn Disk>,
+    /// Where the journal is.
+    pub journal: Place,
+    /// Where blocking work happens.
+    pub seam: Seam,
+    /// Connections by name.
+    pub links: BTreeMap<String, Arc<dyn Link>>,
+    /// Artifact sources.
+    pub sources: Arc<dyn Sources>,
+    /// Flashers by target.
+    pub flashers: BTreeMap<String, Arc<dyn Flasher>>,
+    /// The device.
+    pub outside: Arc<dyn Outside>,
+}
+
+/// An adapter, loaded and compared with its grants.
+#[derive(Debug, Clone)]
+pub struct AdapterSetup {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The loaded component.
+    pub component: otahost_sandbox::Adapter,
+    /// What it says of itself.
+    pub description: otahost_core::model::Description,
+    /// What it asks for with this configuration.
+    pub requirements: Requirements,
+    /// Its configuration as JSON.
+    pub config: String,
+    /// What it may touch.
+    pub grants: Grants,
+}
+
+/// A target as the engine needs it.
+#[derive(Debug, Clone)]
+pub struct TargetSetup {
+    /// Its id.
+    pub id: String,
+    /// The device it hangs on.
+    pub parent: Option<String>,
+    /// The operator's attributes.
+    pub attributes: Vec<Field>,
+    /// Whose images it takes.
+    pub trust: Trust,
+    /// Time a new version has to prove itself.
+    pub confirm_within: Duration,
+}
+
+/// Budgets of transfers.
+#[derive(Debug, Clone)]
+pub struct TransferSetup {
+    /// Attempts in a row without progress.
+    pub attempts: u32,
+    /// Waits between them.
+    pub backoff: Backoff,
+    /// Largest artifact.
+    pub max_size: u64,
+    /// Sizes and times of the transfer engine.
+    pub tuning: Tuning,
+}
+
+/// The configuration as the engine needs it.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Id of the device.
+    pub device: String,
+    /// Adapters in order of their names.
+    pub adapters: Vec<AdapterSetup>,
+    /// Targets in the order of the configuration.
+    pub targets: Vec<TargetSetup>,
+    /// Budgets.
+    pub transfer: TransferSetup,
+}

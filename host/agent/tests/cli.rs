@@ -1,0 +1,350 @@
+//! The command line as a process: what it prints where, and its exit codes.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use otahost::api::{ApiCall, ErrorCode, InstallView, JobView, Reply, Request, StatusView, serve};
+use otahost_core::model::{ClockQuality, Phase, Reason};
+use tokio::sync::mpsc;
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Bench {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("s")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let socket = self.socket();
+        Command::new(env!("CARGO_BIN_EXE_otahost"))
+            .args(["--socket", socket.to_str().unwrap()])
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap()
+    }
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn job(key: &str, phase: Phase) -> JobView {
+    JobView {
+        id: "1".into(),
+        key: key.into(),
+        owner: "operator".into(),
+        phase,
+        paused: false,
+        created: 0,
+        updated: 0,
+        reason: (phase == Phase::Failed)
+            .then(|| Reason::new("digest", "verify", "the MD5 is wrong")),
+        until: None,
+        rate: 0,
+        installs: vec![InstallView {
+            target: "dock".into(),
+            phase,
+            received: 5,
+            total: Some(10),
+            percent: 50,
+            old_version: Some("1".into()),
+            new_version: "2".into(),
+            reason: None,
+        }],
+        history: vec![],
+    }
+}
+
+fn error(code: ErrorCode) -> Vec<Reply> {
+    vec![Reply::Error {
+        code,
+        message: "no".into(),
+    }]
+}
+
+/// What the engine of this bench answers. The target's name is the phase its job ends in.
+fn answers(request: Request, follows: &mut u32) -> Vec<Reply> {
+    let job_reply = |phase| Reply::Job(Box::new(job("k", phase)));
+    match request {
+        Request::Status => vec![Reply::Status(Box::new(StatusView {
+            device: "gw-7".into(),
+            version: "0.1.0".into(),
+            uptime_ms: 1000,
+            boot_id: "b".into(),
+            now: 0,
+            clock: ClockQuality::Synced,
+            links: vec![],
+            targets: vec![],
+            adapters: vec![],
+            jobs: vec![],
+        }))],
+        Request::Jobs { key: None } => vec![Reply::Jobs(vec![job("k", Phase::Failed)])],
+        Request::Jobs { key: Some(key) } if key == "k" => {
+            vec![Reply::Jobs(vec![job("k", Phase::Failed)])]
+        }
+        Request::Jobs { .. } => vec![Reply::Jobs(vec![])],
+        Request::Cancel { key } => match key.as_str() {
+            "k" => vec![Reply::Done],
+            "late" => error(ErrorCode::TooLate),
+            _ => error(ErrorCode::UnknownJob),
+        },
+        Request::Install {
+            target,
+            path,
+            version,
+        } => {
+            assert!(Path::new(&path).is_absolute() && version.as_deref() != Some(""));
+            match target.as_str() {
+                "busy" => error(ErrorCode::Busy),
+                "none" => error(ErrorCode::UnknownTarget),
+                _ => vec![Reply::Accepted { key: target }],
+            }
+        }
+        Request::Job { key, .. } => {
+            *follows += 1;
+            let end = match key.as_str() {
+                // The agent goes away in the middle, as it does when the device restarts.
+                "reboot" if *follows == 1 => return vec![job_reply(Phase::Activating)],
+                "succeeded" | "reboot" => Phase::Succeeded,
+                "failed" => Phase::Failed,
+                "rejected" => Phase::Rejected,
+                "cancelled" => Phase::Cancelled,
+                "rolled-back" => Phase::RolledBack,
+                "rollback-failed" => Phase::RollbackFailed,
+                _ => return error(ErrorCode::UnknownJob),
+            };
+            vec![job_reply(Phase::Downloading), job_reply(end)]
+        }
+    }
+}
+
+/// Runs `work` with an agent at the bench's socket.
+fn with_agent(bench: &Bench, work: impl FnOnce()) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let _inside = runtime.enter();
+    let (to_engine, mut calls) = mpsc::channel(4);
+    let server = serve(&bench.socket(), to_engine).unwrap();
+    runtime.spawn(async move {
+        let mut follows = 0;
+        while let Some(ApiCall { request, reply }) = calls.recv().await {
+            for answer in answers(request, &mut follows) {
+                let _ = reply.send(answer).await;
+            }
+        }
+    });
+    work();
+    drop(server);
+}
+
+#[test]
+fn without_an_agent_the_command_says_how_to_start_one() {
+    let bench = Bench::new();
+    for command in [&["status"][..], &["jobs"], &["cancel", "k"]] {
+        let output = bench.run(command);
+        assert_eq!(code(&output), 4);
+        assert!(
+            err(&output).contains("no agent answers") && err(&output).contains("otahost run"),
+            "{}",
+            err(&output)
+        );
+    }
+    let output = bench.run(&["status", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (code(&output), &document["error"]["code"]),
+        (4, &serde_json::json!("unreachable"))
+    );
+}
+
+#[test]
+fn questions_are_answered_in_words_and_in_json() {
+    let bench = Bench::new();
+    with_agent(&bench, || {
+        let output = bench.run(&["status"]);
+        assert_eq!(code(&output), 0);
+        assert!(
+            out(&output).starts_with("gw-7: otahost 0.1.0, running for 1 s"),
+            "{}",
+            out(&output)
+        );
+        let status: StatusView =
+            serde_json::from_slice(&bench.run(&["status", "--json"]).stdout).unwrap();
+        assert_eq!(status.device, "gw-7");
+        assert!(out(&bench.run(&["jobs"])).contains("k  operator  dock → 2  failed"));
+        assert!(out(&bench.run(&["jobs", "k"])).contains("reason: digest at verify"));
+        let jobs: Vec<JobView> =
+            serde_json::from_slice(&bench.run(&["jobs", "--json"]).stdout).unwrap();
+        assert_eq!(jobs[0].phase, Phase::Failed);
+        assert_eq!(code(&bench.run(&["jobs", "other"])), 5);
+        for (key, expected) in [("k", 0), ("other", 5), ("late", 9)] {
+            assert_eq!(code(&bench.run(&["cancel", key])), expected, "{key}");
+        }
+    });
+}
+
+#[test]
+fn install_follows_the_job_to_its_end_and_the_exit_code_says_which() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("image"), "x").unwrap();
+    with_agent(&bench, || {
+        for (target, expected) in [
+            ("reboot", 0),
+            ("succeeded", 0),
+            ("rejected", 6),
+            ("failed", 7),
+            ("rolled-back", 8),
+            ("cancelled", 10),
+            ("rollback-failed", 11),
+            ("busy", 6),
+            ("none", 5),
+        ] {
+            let output = bench.run(&["install", "image", "--target", target]);
+            assert_eq!(code(&output), expected, "{target}: {}", err(&output));
+        }
+        let output = bench.run(&["install", "image", "--target", "failed"]);
+        assert_eq!(
+            out(&output),
+            "dock 1 → 2: failed: failed: the MD5 is wrong; what ran before still runs\n"
+        );
+        assert!(err(&output).contains("downloading"), "{}", err(&output));
+        let output = bench.run(&["install", "image", "--target", "succeeded", "--json"]);
+        let phases: Vec<_> = out(&output)
+            .lines()
+            .map(|line| serde_json::from_str::<JobView>(line).unwrap().phase)
+            .collect();
+        assert_eq!(phases, [Phase::Downloading, Phase::Succeeded]);
+        let output = bench.run(&["install", "image", "--target", "failed", "--no-wait"]);
+        assert_eq!(
+            (code(&output), out(&output)),
+            (
+                0,
+                "failed: `otahost jobs failed` shows how it goes\n".to_owned()
+            )
+        );
+        assert_eq!(
+            code(&bench.run(&["install", "missing", "--target", "succeeded"])),
+            1
+        );
+    });
+}
+
+#[test]
+fn a_faulty_configuration_stops_check_and_run_before_anything_starts() {
+    let bench = Bench::new();
+    std::fs::write(
+        bench.path("otahost.toml"),
+        "[device]\nid = \"gw\"\ndata_dir = \"/nonexistent/data\"\nrebot = []\n",
+    )
+    .unwrap();
+    for command in ["check", "run"] {
+        let output = bench.run(&[command, "--config", "otahost.toml"]);
+        assert_eq!((code(&output), out(&output).as_str()), (3, ""));
+        assert!(
+            err(&output).contains("otahost.toml:4:1")
+                && err(&output).contains("did you mean `reboot`?"),
+            "{}",
+            err(&output)
+        );
+        assert!(err(&output).ends_with("\n2 faults\n"), "{}", err(&output));
+    }
+    let output = bench.run(&["check", "--config", "otahost.toml", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["ok"], false);
+    assert_eq!(document["findings"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_sound_configuration_passes_the_check() {
+    let bench = Bench::new();
+    let text = format!(
+        "[device]\nid = \"gw\"\ndata_dir = \"{}\"\nreboot = [\"true\"]\n",
+        bench.path("data").display()
+    );
+    std::fs::write(bench.path("otahost.toml"), text).unwrap();
+    let output = bench.run(&["check", "--config", "otahost.toml"]);
+    assert_eq!(
+        (code(&output), out(&output).as_str()),
+        (0, "otahost.toml: no faults\n")
+    );
+    assert!(
+        !bench.path("data").exists(),
+        "check starts nothing and makes nothing"
+    );
+}
+
+#[test]
+fn a_pair_of_keys_and_a_signed_image_need_no_other_tool() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("image"), vec![7; 100_000]).unwrap();
+    let output = bench.run(&["keygen", "vendor"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let public = std::fs::read_to_string(bench.path("vendor.pub")).unwrap();
+    let public = public.lines().nth(1).unwrap();
+    assert!(out(&output).contains(&format!("trust = {{ minisign = [\"{public}\"] }}")));
+    assert_eq!(
+        code(&bench.run(&["keygen", "vendor"])),
+        1,
+        "keys are never overwritten"
+    );
+    let sign = [
+        "sign",
+        "image",
+        "--key",
+        "vendor.key",
+        "--out",
+        "signed",
+        "--compatible",
+        "dock",
+        "--version",
+        "2.0",
+    ];
+    let output = bench.run(&sign);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let header = std::fs::read(bench.path("signed")).unwrap()[..4096]
+        .try_into()
+        .unwrap();
+    let header = otahost_transfer::header::Header::parse(&header)
+        .unwrap()
+        .unwrap();
+    assert_eq!(header.claims().version.as_deref(), Some("2.0"));
+    let output = bench.run(&["sign", "signed", "--key", "vendor.key", "--out", "twice"]);
+    assert!(
+        code(&output) == 1 && err(&output).contains("signed already"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn a_command_line_that_cannot_be_understood_is_a_usage_error() {
+    let bench = Bench::new();
+    assert_eq!(code(&bench.run(&["instal"])), 2);
+    let help = bench.run(&["--help"]);
+    assert!(code(&help) == 0 && out(&help).contains("Exit codes:"));
+}

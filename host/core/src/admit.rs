@@ -1,0 +1,334 @@
+//! What a step may do: its effects against what the adapter declared, its plans against targets, grants and jobs.
+//!
+//! Two kinds of "no" are kept apart. An effect the adapter never declared is a fault of the adapter: the whole step is
+//! discarded. What data makes impossible (a busy target, an address outside the grant) is an answer: a verdict the adapter can ask
+//! for with `check-job` and pass on to its platform.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::grants::url_within;
+use crate::model::{ArtifactSource, Effect, Install, JobPlan, Reason, Requirements, Verdict};
+use crate::topics;
+
+/// Most jobs of one adapter that have not ended.
+pub const MAX_ACTIVE_JOBS: usize = 1_000;
+
+/// Why an effect discards its step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("undeclared effect: {0}")]
+pub struct Undeclared(pub String);
+
+/// Checks that every effect is one the adapter declared in its requirements and this host can carry out.
+pub fn declared(effects: &[Effect], requirements: &Requirements) -> Result<(), Undeclared> {
+    effects.iter().try_for_each(|effect| match effect {
+        Effect::Publish(p) => {
+            let known = requirements.topics.iter().any(|needs| {
+                needs.link == p.link
+                    && needs
+                        .publish
+                        .iter()
+                        .any(|filter| topics::covers(filter, &p.topic))
+            });
+            match (known, topics::topic_fault(&p.topic)) {
+                (true, None) => Ok(()),
+                (_, Some(fault)) => Err(Undeclared(format!(
+                    "publish to `{}` on link `{}`: {fault}",
+                    p.topic, p.link
+                ))),
+                (false, None) => Err(Undeclared(format!(
+                    "publish to `{}` on link `{}`",
+                    p.topic, p.link
+                ))),
+            }
+        }
+        Effect::Fetch(f) => Err(Undeclared(format!(
+            "fetch {} {} on link `{}`",
+            f.method, f.path, f.link
+        ))),
+        Effect::ListDirectory(l) => Err(Undeclared(format!(
+            "list {} on link `{}`",
+            l.source.path, l.source.link
+        ))),
+        Effect::Respond(r) => Err(Undeclared(format!(
+            "respond to request `{}`; no route is declared",
+            r.request
+        ))),
+        Effect::Extension(e) => Err(Undeclared(format!(
+            "extension `{}`, which `features` does not list",
+            e.name
+        ))),
+        Effect::StartJob(_)
+        | Effect::RetryAttempt(_)
+        | Effect::ApplyJob(_)
+        | Effect::PauseJob(_)
+        | Effect::ResumeJob(_)
+        | Effect::CancelJob(_)
+        | Effect::ConfirmJob(_)
+        | Effect::SetTimer(_)
+        | Effect::CancelTimer(_)
+        | Effect::Alert(_) => Ok(()),
+    })
+}
+
+/// A target as far as a verdict depends on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JudgedTarget {
+    /// Key of the job that holds it; `"-"` when the job is another adapter's or the operator's.
+    pub busy: Option<String>,
+    /// Known to be away.
+    pub offline: bool,
+}
+
+/// Decides on plans of one adapter: the frozen facts and the rule. The same value answers `check-job` and the commit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Judge {
+    /// The targets granted.
+    pub targets: BTreeMap<String, JudgedTarget>,
+    /// URL prefixes that may be downloaded from. `None`: the operator, who may name any file.
+    pub downloads: Option<Vec<String>>,
+    /// Keys of this adapter that are taken: by an active job, or by an ended one whose `dedupe` lasts.
+    pub taken: BTreeSet<String>,
+    /// Active jobs of this adapter.
+    pub active: usize,
+    /// Observed transfer rate in bytes a second; 0 when nothing was observed yet.
+    pub rate: u64,
+    /// Observed milliseconds from activation to confirmation; 0 when nothing was observed yet.
+    pub activation_ms: u64,
+}
+
+impl Judge {
+    /// The verdict on a plan. The first thing that stands against it decides.
+    pub fn check(&self, plan: &JobPlan) -> Verdict {
+        if self.taken.contains(&plan.key) {
+            return Verdict::Busy(plan.key.clone());
+        }
+        let refuse = |code: &str, text: String| Verdict::Refuse(Reason::new(code, "admit", text));
+        if self.active >= MAX_ACTIVE_JOBS {
+            return refuse(
+                "too-many-jobs",
+                format!("{MAX_ACTIVE_JOBS} jobs are active already"),
+            );
+        }
+        if plan.installs.is_empty() {
+            return refuse("invalid-plan", "the plan installs nothing".into());
+        }
+        if plan.installs.len() > 1 {
+            return refuse(
+                "unsupported",
+                "this version of otahost updates one target in a job".into(),
+            );
+        }
+        let mut seen = BTreeSet::new();
+        for install in &plan.installs {
+            let Some(target) = self.targets.get(&install.target) else {
+                return refuse(
+                    "unknown-target",
+                    format!(
+                        "there is no target `{}` granted to this adapter",
+                        install.target
+                    ),
+                );
+            };
+            if !seen.insert(&install.target) {
+                return refuse(
+                    "invalid-plan",
+                    format!("target `{}` appears twice", install.target),
+                );
+            }
+            if let Some(reason) = self.source_fault(install) {
+                return Verdict::Refuse(reason);
+            }
+            if let Some(holder) = &target.busy {
+                return Verdict::Busy(holder.clone());
+            }
+            if target.offline {
+                return refuse("offline", format!("target `{}` is offline", install.target));
+            }
+        }
+        Verdict::Allow
+    }
+
+    fn source_fault(&self, install: &Install) -> Option<Reason> {
+        match (&install.artifact.source, &self.downloads) {
+            (ArtifactSource::File(_), None) => None,
+            (ArtifactSource::File(_), Some(_)) => Some(Reason::new(
+                "not-granted",
+                "admit",
+                "only the operator may install from a file",
+            )),
+            (ArtifactSource::OnLink(path), _) => Some(Reason::new(
+                "not-granted",
+                "admit",
+                format!("link `{}` gives no files", path.link),
+            )),
+            (source @ ArtifactSource::Url(url), granted) => {
+                let prefixes = granted.as_deref().unwrap_or_default();
+                (!prefixes.iter().any(|prefix| url_within(prefix, url))).then(|| {
+                    Reason::new(
+                        "not-granted",
+                        "admit",
+                        format!("{source} is outside what grants.download allows"),
+                    )
+                })
+            }
+        }
+    }
+
+    /// Seconds an update of this size will take, rounded up: transfer at the observed rate (1 MB/s before anything was observed), one pass of
+    /// reading back, and the observed time from activation to confirmation (60 s before).
+    pub fn estimate_seconds(&self, _target: &str, bytes: u64) -> u64 {
+        let rate = if self.rate == 0 { 1_000_000 } else { self.rate };
+        let activation_ms = if self.activation_ms == 0 {
+            60_000
+        } else {
+            self.activation_ms
+        };
+        bytes.div_ceil(rate) + bytes.div_ceil(100_000_000) + activation_ms.div_ceil(1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Apply, Artifact, Dedupe, Persistence, Publication, TopicNeeds};
+
+    fn plan(key: &str, target: &str, url: &str) -> JobPlan {
+        JobPlan {
+            key: key.into(),
+            dedupe: Dedupe::WhileActive,
+            context: vec![],
+            installs: vec![Install {
+                target: target.into(),
+                artifact: Artifact {
+                    source: ArtifactSource::Url(url.into()),
+                    size: None,
+                    digests: vec![],
+                    identity: None,
+                },
+                version: "2".into(),
+            }],
+            apply: Apply::Immediately,
+        }
+    }
+
+    fn judge() -> Judge {
+        Judge {
+            targets: [
+                ("dock".to_owned(), JudgedTarget::default()),
+                (
+                    "drone".to_owned(),
+                    JudgedTarget {
+                        busy: Some("-".into()),
+                        offline: false,
+                    },
+                ),
+                (
+                    "away".to_owned(),
+                    JudgedTarget {
+                        busy: None,
+                        offline: true,
+                    },
+                ),
+            ]
+            .into(),
+            downloads: Some(vec!["http://10.0.0.1/public/".into()]),
+            taken: ["mine".to_owned()].into(),
+            ..Judge::default()
+        }
+    }
+
+    #[test]
+    fn a_verdict_names_what_stands_against_the_plan() {
+        let url = "http://10.0.0.1/public/a?sig=s3cret";
+        let code = |verdict: Verdict| match verdict {
+            Verdict::Allow => "allow".to_owned(),
+            Verdict::Defer(_) => "defer".to_owned(),
+            Verdict::Busy(key) => format!("busy {key}"),
+            Verdict::Refuse(reason) => reason.code,
+        };
+        for (plan, expected) in [
+            (plan("new", "dock", url), "allow"),
+            (plan("mine", "dock", url), "busy mine"),
+            (plan("new", "drone", url), "busy -"),
+            (plan("new", "away", url), "offline"),
+            (plan("new", "nowhere", url), "unknown-target"),
+            (
+                plan("new", "dock", "http://10.0.0.2/public/a"),
+                "not-granted",
+            ),
+            (
+                JobPlan {
+                    installs: vec![],
+                    ..plan("new", "dock", url)
+                },
+                "invalid-plan",
+            ),
+        ] {
+            assert_eq!(code(judge().check(&plan)), expected, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_cannot_install_a_file_of_the_device() {
+        let mut plan = plan("new", "dock", "");
+        plan.installs[0].artifact.source = ArtifactSource::File("/etc/shadow".into());
+        assert!(matches!(judge().check(&plan), Verdict::Refuse(r) if r.code == "not-granted"));
+        let operator = Judge {
+            downloads: None,
+            ..judge()
+        };
+        assert_eq!(operator.check(&plan), Verdict::Allow);
+    }
+
+    #[test]
+    fn a_refusal_never_shows_the_query_of_a_url() {
+        let verdict = judge().check(&plan(
+            "new",
+            "dock",
+            "http://user:pw@10.0.0.2/public/a?sig=s3cret",
+        ));
+        let Verdict::Refuse(reason) = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert!(
+            !reason.text.contains("s3cret") && !reason.text.contains("pw"),
+            "{}",
+            reason.text
+        );
+    }
+
+    #[test]
+    fn a_publication_outside_the_declaration_discards_the_step() {
+        let requirements = Requirements {
+            topics: vec![TopicNeeds {
+                link: "cloud".into(),
+                subscribe: vec![],
+                publish: vec!["out/#".into()],
+            }],
+            ..Requirements::default()
+        };
+        let publish = |link: &str, topic: &str| {
+            Effect::Publish(Publication {
+                link: link.into(),
+                topic: topic.into(),
+                payload: vec![],
+                qos: 1,
+                retain: false,
+                persistence: Persistence::Durable,
+            })
+        };
+        assert!(declared(&[publish("cloud", "out/x")], &requirements).is_ok());
+        for bad in [
+            publish("other", "out/x"),
+            publish("cloud", "in/x"),
+            publish("cloud", "out/+"),
+        ] {
+            assert!(
+                declared(std::slice::from_ref(&bad), &requirements).is_err(),
+                "{bad:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The only way the agent writes anything that has to survive: the [`Disk`] trait.
+//!
+//! Production uses [`RealDisk`]; tests use `SimDisk`, which records every operation with its bytes, so that the disk after a
+//! power cut at any moment can be made from the record. Durability is explicit: bytes last after [`DiskFile::sync`], names
+//! (create, rename, remove) after [`Disk::sync_dir`]. Nothing else is promised, and the simulated disk takes that at its word.
+
+mod place;
+mod real;
+mod seam;
+pub mod sim;
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+pub use place::Place;
+pub use real::RealDisk;
+pub use seam::Seam;
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    Write,
+    /// For reading and writing; made empty when it does not exist.
+    Create,
+}
+
+/// A place to keep files: directories and block devices.
+///
+/// Every call blocks; run it through a [`Seam`]. Errors name the place.
+pub trait Disk: Debug + Send + Sync {
+    /// Opens a file or block device.
+    fn open(&self, place: &Place, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+    /// Gives a file another name, replacing what had it. Lasts after `sync_dir` of the directory.
+    fn rename(&self, from: &Place, to: &Place) -> io::Result<()>;
+    /// Removes a file. Lasts after `sync_dir`. A file that is not there is no error.
+    fn remove(&self, place: &Place) -> io::Result<()>;
+    /// Makes a directory and those above it. One that is there is no error.
+    fn create_dir(&self, place: &Place) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, place: &Place) -> io::Result<()>;
+    /// The names in a directory, sorted.
+    fn list(&self, place: &Place) -> io::Result<Vec<String>>;
+    /// Bytes free for us at this place; `None` where nobody can say.
+    fn free_space(&self, place: &Place) -> io::Result<Option<u64>>;
+
+    /// Reads a whole file, refusing one that is larger than `limit` bytes.
+    fn read(&self, place: &Place, limit: u64) -> io::Result<Vec<u8>> {
+        let file = self.open(place, Open::Read)?;
+        let len = file.len()?;
+        if len > limit {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{place} has {len} bytes, more than the {limit} allowed"),
+            ));
+        }
+        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Replaces a file's content as a whole: after a power cut it is the old or the new one, never a mixture.
+    /// Durable on return.
+    fn replace(&self, place: &Place, bytes: &[u8]) -> io::Result<()> {
+        let temporary = place.with_suffix(".new");
+        let file = self.open(&temporary, Open::Create)?;
+        file.set_len(0)?;
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        self.rename(&temporary, place)?;
+        self.sync_dir(&place.parent())
+    }
+}
+
+/// An open file or block device. Offsets are bytes from its start.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Current length; for a block device its capacity.
+    fn len(&self) -> io::Result<u64>;
+    /// True when it holds nothing.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reads exactly this many bytes, or fails with `UnexpectedEof`.
+    fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all bytes; grows a file where needed.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts or grows (with zeros) a file. A block device refuses anything but a length within its capacity, and does nothing then.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes the content and length durable.
+    fn sync(&self) -> io::Result<()>;
+    /// True for a block device, whose length never changes.
+    fn is_device(&self) -> bool;
+}
+
+/// Answers a `set_len` on a block device, where nothing is to be done and only the capacity can be missed.
+fn fits_device(place: &Place, len: u64, capacity: u64) -> io::Result<()> {
+    if len <= capacity {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{place} is a block device of {capacity} bytes and cannot have {len}"),
+    ))
+}

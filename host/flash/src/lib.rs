@@ -1,0 +1,132 @@
+//! How a target is written: the [`Flasher`] trait and its kinds.
+//!
+//! A flasher never decides *whether*: trust, policy and the job's phase are settled before it is called. It promises that what was
+//! running stays bootable until `activate`, and that what it says about the outside world was read back from it.
+//! Every call blocks; the agent runs it through the seam.
+
+pub mod boot;
+pub mod slots;
+
+pub use boot::{BootSelector, BootState, CommandSelector, FileSelector, Slot, SlotState};
+pub use slots::Slots;
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+/// Why flashing failed. The text names what failed and why, outermost first.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FlashError {
+    /// The staging area or the whole medium is too small.
+    #[error("{0}")]
+    NoSpace(String),
+    /// What is on the medium is not what was written, or not what was verified.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The boot selector cannot be read, refused, or did not keep what it was told.
+    #[error("{0}")]
+    Selector(String),
+    /// Reading or writing failed.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// A seekable area that takes the payload of an artifact.
+pub trait Stage: Debug + Send + Sync {
+    /// Most bytes it can take, those that are there already included; `None` where nobody can say.
+    fn capacity(&self) -> Option<u64>;
+    /// Writes payload bytes.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), FlashError>;
+    /// Reads payload bytes back. Where nothing was written it fails or gives what was there before: the content has to be checked.
+    fn read_exact_at(&self, into: &mut [u8], offset: u64) -> Result<(), FlashError>;
+    /// Makes all that was written durable.
+    fn sync(&self) -> Result<(), FlashError>;
+}
+
+/// A verified payload in the staging area, as the journal remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// Where it is, in the flasher's own word: a slot's name, a directory.
+    pub place: String,
+    /// Payload bytes.
+    pub len: u64,
+    /// SHA-256 of the payload, lower-case hex.
+    pub sha256: String,
+}
+
+/// What activation needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// The new version runs now.
+    Now,
+    /// The new version runs after a reboot, which the agent causes.
+    NeedsReboot,
+}
+
+/// What the outside world says about an activation, read from the boot selector and never from memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// The new payload is what runs. `confirmed` when it is already marked good.
+    New {
+        /// Already marked good and first in the boot order.
+        confirmed: bool,
+    },
+    /// The old one runs and the new one was never made bootable.
+    NotActivated,
+    /// The old one runs; the new one is next, with this many tries left.
+    Pending {
+        /// Boots left.
+        tries: u8,
+    },
+    /// The old one runs and the new one used up its tries or was marked bad.
+    FellBack,
+}
+
+/// How a slot is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotLine {
+    /// Its name.
+    pub name: String,
+    /// `good`, `bad` or `trial`.
+    pub state: String,
+    /// It is what runs.
+    pub running: bool,
+}
+
+impl Standing {
+    /// The same for a caller whose journal says that `activate` had *returned*: what is not activated any more was given up, by
+    /// the boot loader or by hand. A selector alone cannot tell the two apart where a boot loader marks what fails as bad.
+    pub fn after_activation(self) -> Self {
+        match self {
+            Standing::NotActivated => Standing::FellBack,
+            other => other,
+        }
+    }
+}
+
+/// A way to write a target.
+///
+/// Every step may be repeated, after a power cut in its middle too: it looks first, and does only what is missing.
+pub trait Flasher: Debug + Send + Sync {
+    /// Checks at start that the target can be flashed at all; the error says what to mend.
+    fn inspect(&self) -> Result<(), FlashError>;
+    /// Makes the staging area ready for a payload. After this what it held before is not bootable any more, durably.
+    /// With `resume` the bytes of an earlier, unfinished attempt are kept; without, they may be.
+    fn begin(&self, resume: bool) -> Result<Box<dyn Stage>, FlashError>;
+    /// Ends staging: cuts what is too long, syncs, and names the place.
+    fn finish(&self, len: u64, sha256: &str) -> Result<Staged, FlashError>;
+    /// Reads the staged payload back and compares it with what was verified.
+    fn verify(&self, staged: &Staged) -> Result<(), FlashError>;
+    /// Makes the staged payload the next to run, and reads back that it is. `Now` when it runs already.
+    fn activate(&self, staged: &Staged) -> Result<Activation, FlashError>;
+    /// Where an activation stands.
+    fn standing(&self, staged: &Staged) -> Result<Standing, FlashError>;
+    /// Makes the new payload permanent, and reads back that it is. Fails when another one runs.
+    fn confirm(&self, staged: &Staged) -> Result<(), FlashError>;
+    /// Makes the old one the next to run and the new one bad, and reads back that it is.
+    fn roll_back(&self, staged: &Staged) -> Result<Activation, FlashError>;
+    /// Its slots for `otahost status`; empty for a flasher without, or when they cannot be read.
+    fn slots(&self) -> Vec<SlotLine> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,350 @@
+//! Two slots and a boot selector: the payload is written into the slot that does not run.
+//!
+//! The order of the steps is what makes a power cut harmless at any moment: the slot is marked bad before its first byte changes,
+//! it stays bad until all of it was verified, and the slot that runs is never touched until the new one has proved itself.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use otahost_disk::{Disk, DiskFile, Open, Place};
+
+use crate::boot::{BootSelector, BootState, Slot, SlotState};
+use crate::{Activation, FlashError, Flasher, Stage, Staged, Standing};
+
+/// Boots a new payload gets to prove itself.
+pub const TRIES: u8 = 3;
+
+/// Bytes that are read back at once.
+const BLOCK: u64 = 1024 * 1024;
+
+/// The flasher of a target with two slots: files or block devices.
+#[derive(Debug)]
+pub struct Slots {
+    disk: Arc<dyn Disk>,
+    places: [Place; 2],
+    selector: Box<dyn BootSelector>,
+}
+
+impl Slots {
+    /// A flasher for these slots; the first is `a`, the second `b` for the selector. Nothing is looked at before
+    /// [`Flasher::inspect`].
+    pub fn new(disk: Arc<dyn Disk>, places: [Place; 2], selector: Box<dyn BootSelector>) -> Self {
+        Slots {
+            disk,
+            places,
+            selector,
+        }
+    }
+
+    fn place(&self, slot: Slot) -> &Place {
+        &self.places[slot.index()]
+    }
+
+    /// Two names of one medium would mean writing what runs.
+    fn check_distinct(&self) -> Result<(), FlashError> {
+        let [a, b] = &self.places;
+        if a == b || identity(a).is_some_and(|one| Some(one) == identity(b)) {
+            return Err(FlashError::Io(format!(
+                "the slots {a} and {b} are one and the same; configure two"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The slot that may be written, after making sure that what runs is safe to come back to.
+    fn idle_slot(&self, state: &BootState) -> Result<Slot, FlashError> {
+        self.check_distinct()?;
+        match state.of(state.booted) {
+            SlotState::Good => Ok(state.booted.other()),
+            other => Err(FlashError::Selector(format!(
+                "slot {} runs but is {other}, not good: it has to be confirmed or rolled back before the other slot may be written",
+                state.booted
+            ))),
+        }
+    }
+
+    /// The slot a journal entry speaks of.
+    fn staged_slot(staged: &Staged) -> Result<Slot, FlashError> {
+        Slot::of_name(&staged.place).ok_or_else(|| {
+            FlashError::Selector(format!(
+                "what is staged names the slot {:?}, but there are only a and b",
+                staged.place
+            ))
+        })
+    }
+
+    fn open(&self, slot: Slot, how: Open) -> Result<Arc<dyn DiskFile>, FlashError> {
+        self.disk
+            .open(self.place(slot), how)
+            .map_err(|error| medium(&format!("cannot use slot {slot}"), &error))
+    }
+
+    /// Marks a slot unless it is so already, and reads back that it is.
+    fn mark(&self, state: BootState, slot: Slot, want: SlotState) -> Result<BootState, FlashError> {
+        // Boot loaders count tries in their own way; what matters is that there are some.
+        let is_so = |state: &BootState| match (state.of(slot), want) {
+            (SlotState::Trial { tries }, SlotState::Trial { .. }) => tries > 0,
+            (now, want) => now == want,
+        };
+        if is_so(&state) {
+            return Ok(state);
+        }
+        self.selector.set_state(slot, want)?;
+        let now = self.selector.read()?;
+        if is_so(&now) {
+            Ok(now)
+        } else {
+            Err(FlashError::Selector(format!(
+                "the boot selector was told that slot {slot} is {want}, but still says that it is {}",
+                now.of(slot)
+            )))
+        }
+    }
+
+    /// Makes a slot the next to boot unless it is so already, and reads back that it is.
+    fn point_at(&self, state: BootState, slot: Slot) -> Result<BootState, FlashError> {
+        if state.primary == slot {
+            return Ok(state);
+        }
+        self.selector.set_primary(slot)?;
+        let now = self.selector.read()?;
+        if now.primary == slot {
+            Ok(now)
+        } else {
+            Err(FlashError::Selector(format!(
+                "the boot selector was told to boot slot {slot} next, but still says {}",
+                now.primary
+            )))
+        }
+    }
+}
+
+/// What tells one medium from another under two names, where the system says it: for a block device its number, else the file's.
+fn identity(place: &Place) -> Option<(bool, u64, u64)> {
+    let Place::Operator(path) = place else {
+        return None;
+    };
+    let found = std::fs::metadata(path).ok()?;
+    Some(if found.file_type().is_block_device() {
+        (true, found.rdev(), 0)
+    } else {
+        (false, found.dev(), found.ino())
+    })
+}
+
+/// An error of the medium in our words.
+fn medium(what: &str, error: &io::Error) -> FlashError {
+    let text = format!("{what}: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            FlashError::NoSpace(text)
+        }
+        _ => FlashError::Io(text),
+    }
+}
+
+#[derive(Debug)]
+struct SlotStage {
+    slot: Slot,
+    file: Arc<dyn DiskFile>,
+    capacity: Option<u64>,
+}
+
+impl Stage for SlotStage {
+    fn capacity(&self) -> Option<u64> {
+        self.capacity
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), FlashError> {
+        self.file
+            .write_at(bytes, offset)
+            .map_err(|error| medium(&format!("cannot write slot {}", self.slot), &error))
+    }
+
+    fn read_exact_at(&self, into: &mut [u8], offset: u64) -> Result<(), FlashError> {
+        self.file
+            .read_exact_at(into, offset)
+            .map_err(|error| medium(&format!("cannot read slot {} back", self.slot), &error))
+    }
+
+    fn sync(&self) -> Result<(), FlashError> {
+        self.file
+            .sync()
+            .map_err(|error| medium(&format!("cannot sync slot {}", self.slot), &error))
+    }
+}
+
+impl Flasher for Slots {
+    fn inspect(&self) -> Result<(), FlashError> {
+        self.check_distinct()?;
+        for slot in [Slot::A, Slot::B] {
+            self.open(slot, Open::Read)?;
+        }
+        self.selector.read().map(drop)
+    }
+
+    fn begin(&self, _resume: bool) -> Result<Box<dyn Stage>, FlashError> {
+        let state = self.selector.read()?;
+        let slot = self.idle_slot(&state)?;
+        let file = self.open(slot, Open::Write)?;
+        let length = file
+            .len()
+            .map_err(|error| medium(&format!("cannot measure slot {slot}"), &error))?;
+        let capacity = if file.is_device() {
+            Some(length)
+        } else {
+            // What the file has already is there to be written over, whether or not it is resumed: a file that is cut first would
+            // have to find its space anew.
+            let free = self.disk.free_space(self.place(slot));
+            free.map_err(|error| {
+                medium(
+                    &format!("cannot find out the space for slot {slot}"),
+                    &error,
+                )
+            })?
+            .map(|free| free.saturating_add(length))
+        };
+        // The running slot first: at no moment may the next to boot be a slot that is bad.
+        let state = self.point_at(state, state.booted)?;
+        self.mark(state, slot, SlotState::Bad)?;
+        Ok(Box::new(SlotStage {
+            slot,
+            file,
+            capacity,
+        }))
+    }
+
+    fn finish(&self, len: u64, sha256: &str) -> Result<Staged, FlashError> {
+        let state = self.selector.read()?;
+        let slot = self.idle_slot(&state)?;
+        if state.of(slot).is_bootable() {
+            return Err(FlashError::Selector(format!(
+                "slot {slot} is {} in the middle of being written; somebody else changed it",
+                state.of(slot)
+            )));
+        }
+        let file = self.open(slot, Open::Write)?;
+        let found = file
+            .len()
+            .map_err(|error| medium(&format!("cannot measure slot {slot}"), &error))?;
+        if found < len {
+            return Err(FlashError::Corrupt(format!(
+                "slot {slot} holds {found} bytes, but {len} were written"
+            )));
+        }
+        if !file.is_device() {
+            file.set_len(len).map_err(|error| {
+                medium(&format!("cannot cut slot {slot} to its content"), &error)
+            })?;
+        }
+        file.sync()
+            .map_err(|error| medium(&format!("cannot sync slot {slot}"), &error))?;
+        Ok(Staged {
+            place: slot.name().to_owned(),
+            len,
+            sha256: sha256.to_owned(),
+        })
+    }
+
+    fn verify(&self, staged: &Staged) -> Result<(), FlashError> {
+        let slot = Self::staged_slot(staged)?;
+        let file = self.open(slot, Open::Read)?;
+        let found = file
+            .len()
+            .map_err(|error| medium(&format!("cannot measure slot {slot}"), &error))?;
+        if found < staged.len || (!file.is_device() && found != staged.len) {
+            return Err(FlashError::Corrupt(format!(
+                "slot {slot} holds {found} bytes, but {} were staged",
+                staged.len
+            )));
+        }
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut block = vec![0; staged.len.min(BLOCK) as usize];
+        let mut at = 0;
+        while at < staged.len {
+            let part = &mut block[..(staged.len - at).min(BLOCK) as usize];
+            file.read_exact_at(part, at)
+                .map_err(|error| medium(&format!("cannot read slot {slot} back"), &error))?;
+            context.update(part);
+            at += part.len() as u64;
+        }
+        let found: String = context
+            .finish()
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if found.eq_ignore_ascii_case(&staged.sha256) {
+            return Ok(());
+        }
+        Err(FlashError::Corrupt(format!(
+            "slot {slot} read back is not what was verified: its SHA-256 is {found}, but was {}; the medium may be failing",
+            staged.sha256
+        )))
+    }
+
+    fn activate(&self, staged: &Staged) -> Result<Activation, FlashError> {
+        let slot = Self::staged_slot(staged)?;
+        let state = self.selector.read()?;
+        if state.booted == slot {
+            return Ok(Activation::Now);
+        }
+        self.idle_slot(&state)?;
+        // Trial first: at no moment may the next to boot be a slot that is bad.
+        let state = self.mark(state, slot, SlotState::Trial { tries: TRIES })?;
+        self.point_at(state, slot)?;
+        Ok(Activation::NeedsReboot)
+    }
+
+    fn standing(&self, staged: &Staged) -> Result<Standing, FlashError> {
+        let slot = Self::staged_slot(staged)?;
+        let state = self.selector.read()?;
+        let first = state.primary == slot;
+        Ok(match state.of(slot) {
+            own if state.booted == slot => Standing::New {
+                confirmed: own == SlotState::Good && first,
+            },
+            SlotState::Trial { tries: 0 } => Standing::FellBack,
+            SlotState::Trial { tries } if first => Standing::Pending { tries },
+            // Good and first, but the other runs: somebody booted by hand. It needs no tries to boot again.
+            SlotState::Good if first => Standing::Pending { tries: u8::MAX },
+            SlotState::Bad | SlotState::Good | SlotState::Trial { .. } => Standing::NotActivated,
+        })
+    }
+
+    fn confirm(&self, staged: &Staged) -> Result<(), FlashError> {
+        let slot = Self::staged_slot(staged)?;
+        let state = self.selector.read()?;
+        if state.booted != slot {
+            return Err(FlashError::Selector(format!(
+                "slot {slot} cannot be confirmed: slot {} runs",
+                state.booted
+            )));
+        }
+        let state = self.mark(state, slot, SlotState::Good)?;
+        self.point_at(state, slot).map(drop)
+    }
+
+    fn roll_back(&self, staged: &Staged) -> Result<Activation, FlashError> {
+        let slot = Self::staged_slot(staged)?;
+        let old = slot.other();
+        let state = self.selector.read()?;
+        if state.of(old) != SlotState::Good {
+            return Err(FlashError::Selector(format!(
+                "slot {slot} cannot be rolled back: the slot to go back to, {old}, is {}, not good",
+                state.of(old)
+            )));
+        }
+        let running = state.booted == slot;
+        // The old slot first, so that going back does not hang on what the boot loader does with a bad primary.
+        let state = self.point_at(state, old)?;
+        self.mark(state, slot, SlotState::Bad)?;
+        Ok(if running {
+            Activation::NeedsReboot
+        } else {
+            Activation::Now
+        })
+    }
+}

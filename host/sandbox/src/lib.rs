@@ -1,0 +1,30 @@
+//! Runs adapters: audits what a component imports, compiles it, and runs one call at a time in a fresh, bounded store.
+//!
+//! An adapter is somebody else's code that speaks to somebody else's cloud. It exists here only as a function from a
+//! frozen view, a state and an event to the next state and a list of wishes: nothing of it survives a call, nothing it
+//! does can hold a thread, fill the memory or reach anything but the interface `otahost:adapter/host`. Whatever it does
+//! wrong becomes a [`Failure`] in words, and the next call starts afresh.
+//!
+//! - The audit reads the import list of the file *before* anything is compiled.
+//! - Work is bounded by fuel, which is the same on every device and every run, so that a failure can be replayed. A clock
+//!   (the epoch) stands behind it as a backstop only.
+//! - Each contract version is one module of `src/worlds/`, converted at the edge to `otahost_core::model`.
+//! - The shape of what comes out (lengths, counts, characters) is settled here; whether a wish is declared and granted is
+//!   settled by `otahost_core::admit`.
+//!
+//! All calls block for as long as the guest runs; run them off the async workers.
+
+mod audit;
+mod failure;
+mod guest;
+mod limits;
+mod sandbox;
+mod shape;
+mod text;
+mod ticker;
+mod worlds;
+
+pub use failure::{Failure, FailureKind, LoadError, SandboxError};
+pub use guest::LogLine;
+pub use limits::Limits;
+pub use sandbox::{Adapter, Handled, Sandbox};

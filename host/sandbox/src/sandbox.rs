@@ -1,0 +1,390 @@
+//! The engine, the components compiled on it, and the one way a call is run.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use otahost_core::model::{Description, Event, MAX_STATE, Requirements, Step};
+use otahost_core::view::View;
+use wasmtime::component::Component;
+use wasmtime::{Config, Engine, Store, Trap, WasmBacktrace, WasmBacktraceDetails};
+
+use crate::audit::audit;
+use crate::failure::{Failure, FailureKind, LoadError, SandboxError};
+use crate::guest::{Guest, LogLine};
+use crate::limits::Limits;
+use crate::shape;
+use crate::text::plain;
+use crate::ticker::Ticker;
+use crate::worlds::{Served, Worlds};
+
+/// Most bytes kept of a sentence from a guest: a refusal, a fault in a configuration.
+const MAX_SENTENCE: usize = 1024;
+/// Most faults kept of one configuration.
+const MAX_FAULTS: usize = 100;
+/// Most functions named in a trap, and most bytes of each name.
+const TRAP_FRAMES: usize = 4;
+const TRAP_NAME: usize = 100;
+
+/// One engine with its clock thread. Cloning is cheap and shares both; the thread ends with the last clone and adapter.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    limits: Arc<Limits>,
+    worlds: Worlds,
+    ticker: Ticker,
+    /// Ticks until the backstop.
+    deadline: u64,
+}
+
+/// A component that passed the audit, compiled and type-checked. Cloning is cheap.
+#[derive(Clone)]
+pub struct Adapter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    digest: String,
+    served: Served,
+    shared: Arc<Shared>,
+}
+
+/// What a `handle` that ran to its end gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handled {
+    /// The step, its shape checked; or the sentence with which the adapter refused the event. A refused event is consumed
+    /// and the state stays.
+    pub result: Result<Step, String>,
+    /// What the adapter logged.
+    pub log: Vec<LogLine>,
+    /// The fuel it used: the same on every run with the same component, view, state and event.
+    pub fuel: u64,
+}
+
+impl Sandbox {
+    /// Starts the engine.
+    ///
+    /// # Errors
+    /// When the engine refuses the settings or the machine, or no thread can be had.
+    pub fn new(limits: Limits) -> Result<Sandbox, SandboxError> {
+        let engine =
+            Engine::new(&config(&limits)).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let worlds = Worlds::new(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let interval =
+            (limits.backstop / 10).clamp(Duration::from_millis(1), Duration::from_millis(100));
+        // One more: the first tick may come right after a call began.
+        let deadline = limits
+            .backstop
+            .as_nanos()
+            .div_ceil(interval.as_nanos())
+            .saturating_add(1);
+        let ticking = engine.clone();
+        let ticker = Ticker::start(interval, move || ticking.increment_epoch())
+            .map_err(SandboxError::Thread)?;
+        Ok(Sandbox {
+            shared: Arc::new(Shared {
+                engine,
+                limits: Arc::new(limits),
+                worlds,
+                ticker,
+                deadline: u64::try_from(deadline).unwrap_or(u64::MAX / 2),
+            }),
+        })
+    }
+
+    /// Audits, compiles and type-checks a component. No guest code runs. `name` is only used in messages.
+    ///
+    /// Compiling costs time and memory in proportion to the file, and nothing bounds it but the file's size.
+    ///
+    /// # Errors
+    /// When the file is too large, no component, damaged, imports anything but the contract, or does not fit it.
+    pub fn load(&self, name: &str, component: &[u8]) -> Result<Adapter, LoadError> {
+        let shared = &self.shared;
+        let limit = shared.limits.component_bytes;
+        if component.len() > limit {
+            return Err(LoadError::TooLarge {
+                adapter: name.into(),
+                bytes: component.len(),
+                limit,
+            });
+        }
+        audit(name, component)?;
+        let compiled =
+            Component::from_binary(&shared.engine, component).map_err(|e| LoadError::Invalid {
+                adapter: name.into(),
+                reason: plain(&format!("{e:#}"), MAX_SENTENCE),
+            })?;
+        let served = shared.worlds.serve(name, &shared.engine, &compiled)?;
+        Ok(Adapter {
+            inner: Arc::new(Inner {
+                name: name.into(),
+                digest: sha256(component),
+                served,
+                shared: shared.clone(),
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("limits", &self.shared.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Adapter")
+            .field("name", &self.inner.name)
+            .field("digest", &self.inner.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Adapter {
+    /// The name it was loaded under.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Identity of the component: `"sha256:<hex>"` of the file.
+    pub fn digest(&self) -> &str {
+        &self.inner.digest
+    }
+
+    /// What the adapter says of itself.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the guest trapped, broke a bound, asked the host, or described itself out of shape.
+    pub fn describe(&self) -> Result<Description, Failure> {
+        let (description, run) = self.other("describe", |served, store| served.describe(store))?;
+        run.check(shape::description(&description))
+            .map(|_| description)
+    }
+
+    /// What the adapter will ask for with this configuration (JSON), or what is wrong with the configuration.
+    ///
+    /// # Errors
+    /// A [`Failure`] as for [`describe`](Self::describe).
+    pub fn requirements(
+        &self,
+        config_json: &str,
+    ) -> Result<Result<Requirements, Vec<String>>, Failure> {
+        let (answer, run) = self.other("requirements", |served, store| {
+            served.requirements(store, config_json)
+        })?;
+        match answer {
+            Ok(requirements) => run
+                .check(shape::requirements(&requirements))
+                .map(|_| Ok(requirements)),
+            Err(faults) => Ok(Err(faults
+                .iter()
+                .take(MAX_FAULTS)
+                .map(|f| plain(f, MAX_SENTENCE))
+                .collect())),
+        }
+    }
+
+    /// Turns a state, or a job context, of an older state version into today's; or says why that is impossible.
+    /// A context must still be checked against its own, smaller limit.
+    ///
+    /// # Errors
+    /// A [`Failure`] as for [`describe`](Self::describe).
+    pub fn migrate(&self, from: u32, state: &[u8]) -> Result<Result<Vec<u8>, String>, Failure> {
+        let (answer, run) = self.other("migrate", |served, store| {
+            served.migrate(store, from, state)
+        })?;
+        match answer {
+            Ok(state) if state.len() > MAX_STATE => run
+                .check(Err(format!(
+                    "the migrated state has {} bytes, more than {MAX_STATE}",
+                    state.len()
+                )))
+                .map(|_| Ok(state)),
+            Ok(state) => Ok(Ok(state)),
+            Err(sentence) => Ok(Err(plain(&sentence, MAX_SENTENCE))),
+        }
+    }
+
+    /// One step: what the adapter makes of this event. The state is empty at the very first.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the guest trapped, broke a bound, or answered out of shape. An adapter that refuses the event is
+    /// no failure: see [`Handled::result`].
+    pub fn handle(
+        &self,
+        view: &Arc<View>,
+        state: &[u8],
+        event: &Event,
+    ) -> Result<Handled, Failure> {
+        let fuel = self.inner.shared.limits.handle_fuel;
+        let (answer, run) = self.run("handle", Some(view.clone()), fuel, |served, store| {
+            served.handle(store, state, event)
+        })?;
+        let result = match answer {
+            Ok(step) => {
+                let checked = shape::step(&step);
+                return run.check(checked).map(|run| Handled {
+                    result: Ok(step),
+                    log: run.log,
+                    fuel: run.fuel,
+                });
+            }
+            Err(sentence) => Err(plain(&sentence, MAX_SENTENCE)),
+        };
+        Ok(Handled {
+            result,
+            log: run.log,
+            fuel: run.fuel,
+        })
+    }
+
+    fn other<T>(
+        &self,
+        function: &'static str,
+        call: impl FnOnce(&Served, &mut Store<Guest>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Run), Failure> {
+        let (answer, run) = self.run(function, None, self.inner.shared.limits.other_fuel, call)?;
+        for line in &run.log {
+            tracing::debug!(adapter = self.inner.name, function, level = ?line.level, "{}", line.text);
+        }
+        Ok((answer, run))
+    }
+
+    /// Runs one call in a store of its own, which is dropped whatever happens.
+    fn run<T>(
+        &self,
+        function: &'static str,
+        view: Option<Arc<View>>,
+        fuel: u64,
+        call: impl FnOnce(&Served, &mut Store<Guest>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Run), Failure> {
+        let shared = &*self.inner.shared;
+        let limits = &shared.limits;
+        let mut store = Store::new(&shared.engine, Guest::new(function, view, limits.clone()));
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(limits.passed_bytes);
+        store.set_max_component_handles(limits.handles);
+        store.set_epoch_deadline(shared.deadline);
+        let outcome = store.set_fuel(fuel).and_then(|()| {
+            let _running = shared.ticker.running();
+            call(&self.inner.served, &mut store)
+        });
+        let used = fuel.saturating_sub(store.get_fuel().unwrap_or(fuel));
+        let mut guest = store.into_data();
+        match outcome {
+            Ok(answer) => Ok((
+                answer,
+                Run {
+                    log: guest.into_log(),
+                    fuel: used,
+                },
+            )),
+            Err(error) => {
+                let kind = match guest.broken.take() {
+                    Some(broken) => broken,
+                    None => classify(&error, guest.entered, fuel, limits),
+                };
+                Err(Failure {
+                    kind,
+                    log: guest.into_log(),
+                    fuel: used,
+                })
+            }
+        }
+    }
+}
+
+/// What is left of a call besides its answer.
+struct Run {
+    log: Vec<LogLine>,
+    fuel: u64,
+}
+
+impl Run {
+    /// Makes an answer that is out of shape a failure.
+    fn check(self, shape: Result<(), String>) -> Result<Run, Failure> {
+        match shape {
+            Ok(()) => Ok(self),
+            Err(fault) => Err(Failure {
+                kind: FailureKind::Malformed(plain(&fault, MAX_SENTENCE)),
+                log: self.log,
+                fuel: self.fuel,
+            }),
+        }
+    }
+}
+
+/// The kind of an error that no bound of ours explains.
+fn classify(error: &wasmtime::Error, entered: bool, fuel: u64, limits: &Limits) -> FailureKind {
+    let root = plain(&error.root_cause().to_string(), MAX_SENTENCE);
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => FailureKind::OutOfFuel(fuel),
+        Some(Trap::Interrupt) => {
+            FailureKind::Timeout(u64::try_from(limits.backstop.as_millis()).unwrap_or(u64::MAX))
+        }
+        Some(_) => FailureKind::Trap(trap_text(&root, error)),
+        // While a function is called, what remains is a value that cannot be passed over the border.
+        None if entered => {
+            FailureKind::Malformed(format!("a value cannot be passed over the border: {root}"))
+        }
+        None if root.starts_with("resource limit exceeded") => FailureKind::Limit(root),
+        None => FailureKind::Engine(plain(&format!("{error:#}"), MAX_SENTENCE)),
+    }
+}
+
+/// The trap and the innermost functions, for the adapter's author.
+fn trap_text(root: &str, error: &wasmtime::Error) -> String {
+    let mut text = root.strip_prefix("wasm trap: ").unwrap_or(root).to_owned();
+    let frames = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(WasmBacktrace::frames)
+        .unwrap_or_default();
+    let names = frames
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .take(TRAP_FRAMES);
+    for (depth, name) in names.enumerate() {
+        text.push_str(if depth == 0 { " in " } else { ", called by " });
+        text.push_str(&plain(name, TRAP_NAME));
+    }
+    text
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let mut text = String::from("sha256:");
+    for byte in digest(&SHA256, bytes).as_ref() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+/// Settings that make a step the same on every run and device, and a guest unable to hold the host.
+fn config(limits: &Limits) -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(limits.stack_bytes)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .gc_support(false)
+        .concurrency_support(false)
+        // Names of functions are enough in a trap; the map from code to file offsets only costs memory.
+        .generate_address_map(false)
+        .native_unwind_info(false)
+        // The environment must not change what a failure says.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    // Threads and exceptions are not built into the engine, see the features of `wasmtime` in the workspace.
+    config
+}

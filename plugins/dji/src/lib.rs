@@ -1,0 +1,166 @@
+//! The adapter for firmware updates over the DJI-style Cloud API: `ota_create` comes in over MQTT, `ota_progress` goes out.
+//!
+//! It speaks the dialect of Autel's pages. `README.md` beside this crate lists what it says when, and what was decided where the
+//! vendor's pages are silent.
+
+pub mod command;
+pub mod config;
+pub mod outcome;
+pub mod presence;
+pub mod progress;
+pub mod service;
+pub mod state;
+pub mod wire;
+
+use otahost_adapter::{
+    Adapter, Description, Effect, Event, Level, LinkState, Message, Requirements, StartReason,
+    View, register,
+};
+
+use crate::config::Config;
+use crate::state::State;
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Dji;
+
+impl Adapter for Dji {
+    type Config = Config;
+    type State = State;
+
+    fn describe() -> Description {
+        Description {
+            protocol: "DJI-style Cloud API ota_create, dialect autel".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            config_schema: config::SCHEMA.into(),
+            state_version: 1,
+        }
+    }
+
+    fn requirements(config: &Config) -> Result<Requirements, Vec<String>> {
+        config.requirements()
+    }
+
+    fn handle(
+        state: &mut State,
+        event: Event,
+        config: &Config,
+        view: &dyn View,
+    ) -> Result<Vec<Effect>, String> {
+        Ok(match event {
+            Event::Started(reason) => on_start(state, &reason, config, view),
+            Event::Link(link) if link.link == config.link => on_link(state, &link, config, view),
+            Event::Message(message) if message.link == config.link => {
+                on_message(state, &message, config, view)
+            }
+            Event::Job(report) => {
+                let mut effects = Vec::new();
+                if !report.foreign {
+                    effects.extend(progress::on_report(state, &report, config, view));
+                }
+                let ended = report.phase.is_final().then_some(report.key.as_str());
+                effects.extend(presence::refresh(state, ended, config, view));
+                effects
+            }
+            Event::Target(_) => presence::refresh(state, None, config, view),
+            Event::Timer(name) => match name.as_str() {
+                progress::TIMER => progress::on_timer(state, config, view),
+                presence::TOPO_TIMER => presence::on_topo_timer(state, config, view),
+                presence::OSD_TIMER => presence::on_osd_timer(state, config, view),
+                _ => Vec::new(),
+            },
+            // Another link's events, and answers to what this adapter never asks for. A failed attempt is left to the host: an
+            // expired address is final, and the next command resumes.
+            Event::Link(_)
+            | Event::Message(_)
+            | Event::Request(_)
+            | Event::Response(_)
+            | Event::Listing(_)
+            | Event::Attempt(_)
+            | Event::Extension(_) => Vec::new(),
+        })
+    }
+}
+
+register!(Dji);
+
+fn on_start(
+    state: &mut State,
+    reason: &StartReason,
+    config: &Config,
+    view: &dyn View,
+) -> Vec<Effect> {
+    match reason {
+        // The link is not up yet; it will be told.
+        StartReason::Booted => {
+            progress::on_boot(state);
+            presence::withdraw(state)
+        }
+        StartReason::Restarted => presence::withdraw(state),
+        // The link may have been up all the time, and what is announced may have changed.
+        StartReason::Installed
+        | StartReason::Upgraded(_)
+        | StartReason::RolledBack(_)
+        | StartReason::Reconfigured => presence::announce(state, config, view),
+    }
+}
+
+fn on_link(state: &mut State, link: &LinkState, config: &Config, view: &dyn View) -> Vec<Effect> {
+    if link.up {
+        presence::announce(state, config, view)
+    } else {
+        presence::withdraw(state)
+    }
+}
+
+fn on_message(
+    state: &mut State,
+    message: &Message,
+    config: &Config,
+    view: &dyn View,
+) -> Vec<Effect> {
+    let is_command = message.topic == config.services();
+    let is_status = message.topic == config.status_reply();
+    if !is_command && !is_status && message.topic != config.events_reply() {
+        return Vec::new();
+    }
+    // A retained command would start again at every connect, long after it was meant.
+    let read = if message.retained && is_command {
+        Err("it is retained")
+    } else {
+        wire::parse(&message.payload)
+    };
+    let inbound = match read {
+        Ok(inbound) => inbound,
+        Err(why) => {
+            state.dropped = state.dropped.saturating_add(1);
+            view.log(
+                Level::Warn,
+                &format!(
+                    "a message on {} is dropped: {why} ({} so far)",
+                    message.topic, state.dropped
+                ),
+            );
+            return Vec::new();
+        }
+    };
+    if is_command {
+        return service::on_command(state, &inbound, config, view);
+    }
+    if is_status {
+        let mut effects = presence::on_status_reply(state, &inbound, config, view);
+        // A cloud that has just accepted the gateway listens to its events only from now on: it hears how an update stands.
+        if !effects.is_empty() && state.running.is_some() {
+            effects.extend(progress::on_timer(state, config, view));
+        }
+        return effects;
+    }
+    let result = wire::result_of(&inbound.data);
+    if result != 0 {
+        view.log(
+            Level::Warn,
+            &format!("the cloud answers an event with result {result}"),
+        );
+    }
+    Vec::new()
+}

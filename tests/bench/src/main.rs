@@ -1,0 +1,50 @@
+//! Measures the budgets of the design as ratios to a floor, both sides in one run on one machine: `cargo xtask bench`.
+//!
+//! Times of one machine say nothing about another, and little about the same one tomorrow. So both contestants take turns, and what
+//! is printed is the median of the ratios of neighbouring runs, with their spread. A contestant that fails gives no ratio.
+
+mod floor;
+mod glue;
+mod ours;
+mod ratio;
+mod slot;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use otahost_lab::machine::target_dir;
+use serde_json::json;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    about = "Measures the budgets of the design, side by side with the floor"
+)]
+struct Arguments {
+    /// Smaller inputs, fewer runs: shows that it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let row = slot::measure(arguments.quick)?;
+    println!("{}", row.text());
+    let path = target_dir().join("bench.json");
+    std::fs::write(
+        &path,
+        serde_json::to_vec_pretty(&json!({ "quick": arguments.quick, "rows": [row.json()] }))?,
+    )?;
+    println!("written to {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! What the tests of the whole share: the simulated device of [`sim`], and where the built adapters are.
+#![allow(
+    clippy::unwrap_used,
+    reason = "test support: a broken set-up ends the test"
+)]
+
+pub mod sim;
+
+use std::path::PathBuf;
+
+/// The component of an adapter, built by `cargo xtask adapters`.
+///
+/// # Panics
+/// When it was not built: says how to.
+pub fn component(name: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../target/adapters")
+        .join(format!("{name}.wasm"));
+    std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask adapters` first", path.display()))
+}

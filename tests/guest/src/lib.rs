@@ -1,0 +1,385 @@
+//! An adapter that misbehaves on command, so that the host's tests meet every way in which a step can fail.
+//!
+//! Configuration: `{"link": L, "prefix": P}`. It subscribes to `P/do` on `L` and publishes to `P/out`. The payload of a message
+//! is a command and its argument, divided by one space:
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `echo TEXT` | publishes the text, durable |
+//! | `latest TEXT` | publishes the text, only the newest kept (key `latest`) |
+//! | `count` | adds one to the count in its state and publishes it |
+//! | `timer NAME MS` | sets a timer; when it fires, publishes `timer NAME` |
+//! | `start-job JSON` | starts a job: `{key, target, version, url, size?, digests?, context?, when_told?}` |
+//! | `cancel KEY`, `apply KEY`, `confirm KEY` | asks that of the job |
+//! | `view` | publishes what it sees of the device, as JSON |
+//! | `uuid` | publishes two ids drawn in one step, as a JSON list |
+//! | `log TEXT` | logs the text |
+//! | `refuse` | refuses the event |
+//! | `trap` | panics |
+//! | `loop` | never ends |
+//! | `bomb` | allocates until there is nothing left |
+//! | `recurse` | calls itself until the stack ends |
+//! | `big-state` | leaves a state above the limit |
+//! | `big-output` | publishes more than the limit of a payload |
+//! | `many-effects` | asks for 257 effects |
+//! | `heavy-effects` | asks for effects of 2 MiB in all, each within its own limit |
+//! | `undeclared` | publishes to `elsewhere`, which it never declared |
+//! | `wildcard` | publishes to `P/out/#`, which is no topic |
+//! | `log-flood` | logs 10 MiB, then publishes `flooded` |
+//!
+//! A report of a job is published as `job KEY PHASE`, a start as `started REASON`. Every other event does nothing.
+
+use otahost_adapter::effects::{apply_job, cancel_job, confirm_job, publish, start_job, timer};
+use otahost_adapter::{
+    Adapter, ArtifactSource, Description, Effect, Event, Install, Level, Requirements, StartReason,
+    TopicNeeds, View, register, uuid,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// The operator's configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The MQTT link to listen on.
+    pub link: String,
+    /// What its topics begin with.
+    pub prefix: String,
+}
+
+/// What it remembers.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// How often `count` was asked for.
+    pub count: u64,
+    /// Empty, until `big-state` fills it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ballast: String,
+}
+
+/// The argument of `start-job`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Job {
+    key: String,
+    target: String,
+    version: String,
+    url: String,
+    size: Option<u64>,
+    #[serde(default)]
+    digests: Vec<String>,
+    context: Option<serde_json::Value>,
+    #[serde(default)]
+    when_told: bool,
+}
+
+/// The adapter.
+#[derive(Debug)]
+pub struct Rogue;
+
+register!(Rogue);
+
+impl Adapter for Rogue {
+    type Config = Config;
+    type State = State;
+
+    fn describe() -> Description {
+        Description {
+            protocol: "rogue".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            config_schema: json!({
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "type": "object",
+                "required": ["link", "prefix"],
+                "additionalProperties": false,
+                "properties": { "link": { "type": "string" }, "prefix": { "type": "string" } },
+            })
+            .to_string(),
+            state_version: 1,
+        }
+    }
+
+    fn requirements(config: &Config) -> Result<Requirements, Vec<String>> {
+        let mut faults = Vec::new();
+        if config.link.is_empty() {
+            faults.push("config.link: it is empty; name an MQTT link".to_owned());
+        }
+        if config.prefix.is_empty() {
+            faults.push("config.prefix: it is empty; say what the topics begin with".to_owned());
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Requirements {
+            topics: vec![TopicNeeds {
+                link: config.link.clone(),
+                subscribe: vec![format!("{}/do", config.prefix)],
+                publish: vec![format!("{}/out", config.prefix)],
+            }],
+            targets: vec!["*".into()],
+            ..Requirements::default()
+        })
+    }
+
+    fn handle(
+        state: &mut State,
+        event: Event,
+        config: &Config,
+        view: &dyn View,
+    ) -> Result<Vec<Effect>, String> {
+        let topic = format!("{}/out", config.prefix);
+        let say = |text: String| publish(&config.link, &topic).payload(text).durable();
+        match event {
+            Event::Message(message) => {
+                let text = std::str::from_utf8(&message.payload)
+                    .map_err(|_| "the command is not UTF-8".to_owned())?;
+                let (command, argument) = text.split_once(' ').unwrap_or((text, ""));
+                obey(command, argument, state, config, view, &say)
+            }
+            Event::Timer(name) => Ok(vec![say(format!("timer {name}"))]),
+            Event::Job(report) => Ok(vec![say(format!("job {} {}", report.key, report.phase))]),
+            Event::Started(reason) => Ok(vec![say(match reason {
+                StartReason::Booted => "started booted".into(),
+                StartReason::Restarted => "started restarted".into(),
+                StartReason::Installed => "started installed".into(),
+                StartReason::Reconfigured => "started reconfigured".into(),
+                StartReason::Upgraded(from) => format!("started upgraded {from}"),
+                StartReason::RolledBack(from) => format!("started rolled-back {from}"),
+            })]),
+            _ => Ok(vec![]),
+        }
+    }
+}
+
+fn obey(
+    command: &str,
+    argument: &str,
+    state: &mut State,
+    config: &Config,
+    view: &dyn View,
+    say: &dyn Fn(String) -> Effect,
+) -> Result<Vec<Effect>, String> {
+    let topic = format!("{}/out", config.prefix);
+    let effect = match command {
+        "echo" => say(argument.to_owned()),
+        "latest" => publish(&config.link, &topic)
+            .payload(argument)
+            .latest("latest"),
+        "count" => {
+            state.count += 1;
+            say(state.count.to_string())
+        }
+        "timer" => {
+            let (name, span) = argument
+                .split_once(' ')
+                .ok_or("timer takes a name and milliseconds")?;
+            timer(
+                name,
+                span.parse()
+                    .map_err(|e| format!("timer takes milliseconds: {e}"))?,
+            )
+        }
+        "start-job" => return Ok(vec![job(argument)?]),
+        "cancel" => cancel_job(argument),
+        "apply" => apply_job(argument),
+        "confirm" => confirm_job(argument),
+        "view" => say(seen(view).to_string()),
+        "uuid" => say(json!([uuid(view), uuid(view)]).to_string()),
+        "log" => {
+            view.log(Level::Info, argument);
+            return Ok(vec![]);
+        }
+        "refuse" => return Err("told to refuse".into()),
+        "trap" => panic!("told to trap"),
+        "loop" => loop {
+            // Something the optimiser cannot see through, or it may take the loop for one that ends.
+            std::hint::black_box(());
+        },
+        "bomb" => bomb(),
+        "recurse" => say(recurse(1).to_string()),
+        "big-state" => {
+            state.ballast = "x".repeat(60_001);
+            return Ok(vec![]);
+        }
+        "big-output" => say("x".repeat(256 * 1024 + 1)),
+        "many-effects" => return Ok((0..257).map(|n| say(n.to_string())).collect()),
+        "heavy-effects" => return Ok((0..8).map(|_| say("x".repeat(256 * 1024))).collect()),
+        "undeclared" => publish(&config.link, "elsewhere").payload("boo").durable(),
+        "wildcard" => publish(&config.link, &format!("{topic}/#"))
+            .payload("boo")
+            .durable(),
+        "log-flood" => {
+            let line = "x".repeat(1024);
+            (0..10 * 1024).for_each(|_| view.log(Level::Info, &line));
+            say("flooded".into())
+        }
+        other => return Err(format!("{other:?} is no command")),
+    };
+    Ok(vec![effect])
+}
+
+/// The effect of `start-job`.
+fn job(argument: &str) -> Result<Effect, String> {
+    let job: Job =
+        serde_json::from_str(argument).map_err(|e| format!("start-job takes JSON: {e}"))?;
+    let mut install = Install::new(&job.target, &job.version, ArtifactSource::Url(job.url));
+    install.artifact.size = job.size;
+    install.artifact.digests = job.digests;
+    let mut plan = start_job(&job.key).install(install);
+    if let Some(context) = &job.context {
+        plan = plan.context(context);
+    }
+    Ok(if job.when_told {
+        plan.when_told()
+    } else {
+        plan
+    }
+    .start())
+}
+
+/// All of the view that is the same when asked twice.
+fn seen(view: &dyn View) -> serde_json::Value {
+    let targets = view.targets();
+    let jobs = view.active_jobs();
+    json!({
+        "now": view.now(),
+        "clock": format!("{:?}", view.clock()).to_lowercase(),
+        "uptime": view.uptime(),
+        "boot_id": view.boot_id(),
+        "features": view.features(),
+        "targets": targets.iter().map(|t| json!({ "id": t.id, "version": t.version, "busy": t.busy })).collect::<Vec<_>>(),
+        "active_jobs": jobs.iter().map(|j| json!({ "key": j.key, "phase": j.phase.word() })).collect::<Vec<_>>(),
+    })
+}
+
+fn bomb() -> ! {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        // One byte of each is written: it is memory that shall run out, not fuel.
+        let mut piece = Vec::with_capacity(1024 * 1024);
+        piece.push(1);
+        hoard.push(piece);
+        std::hint::black_box(&hoard);
+    }
+}
+
+#[allow(unconditional_recursion, reason = "that is the point")]
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    recurse(depth + 1) + std::hint::black_box(frame)[usize::from(depth > 9)]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use otahost_adapter::bench::{Bench, published, report, started, target};
+    use otahost_adapter::{Apply, Phase};
+
+    use super::*;
+
+    fn bench() -> Bench<Rogue> {
+        Bench::new(r#"{"link":"cloud","prefix":"rogue"}"#).unwrap()
+    }
+
+    fn tell(bench: &mut Bench<Rogue>, command: &str) -> Result<Vec<Effect>, String> {
+        bench.message_bytes("cloud", "rogue/do", command)
+    }
+
+    fn text(effects: &[Effect]) -> String {
+        let published = published(effects);
+        assert_eq!(published.len(), 1, "{effects:?}");
+        assert_eq!(published[0].topic, "rogue/out");
+        String::from_utf8(published[0].payload.clone()).unwrap()
+    }
+
+    #[test]
+    fn it_behaves_when_told_to() {
+        let mut bench = bench();
+        bench.world.targets.push(target("dock", "1.0.0"));
+        assert_eq!(text(&tell(&mut bench, "echo a b").unwrap()), "a b");
+        assert_eq!(text(&tell(&mut bench, "count").unwrap()), "1");
+        assert_eq!(text(&tell(&mut bench, "count").unwrap()), "2");
+        assert_eq!(tell(&mut bench, "timer t 500").unwrap(), [timer("t", 500)]);
+        assert_eq!(text(&bench.timer("t").unwrap()), "timer t");
+        assert!(text(&tell(&mut bench, "view").unwrap()).contains(r#""id":"dock""#));
+    }
+
+    #[test]
+    fn a_job_is_started_as_it_was_told_and_its_reports_are_published() {
+        let mut bench = bench();
+        let effects = tell(
+            &mut bench,
+            r#"start-job {"key":"k","target":"dock","version":"2","url":"http://127.0.0.1/x","size":7,"when_told":true}"#,
+        )
+        .unwrap();
+        let plan = started(&effects)[0].clone();
+        assert_eq!((plan.key.as_str(), plan.apply), ("k", Apply::WhenTold));
+        assert_eq!(plan.installs[0].artifact.size, Some(7));
+        assert!(plan.context.is_empty());
+        assert_eq!(
+            text(&bench.report(report(&plan, Phase::RolledBack)).unwrap()),
+            "job k rolled-back"
+        );
+    }
+
+    #[test]
+    fn a_refused_step_and_a_broken_limit_leave_the_state_as_it_was() {
+        let mut bench = bench();
+        tell(&mut bench, "count").unwrap();
+        let before = bench.state().to_vec();
+        for (command, why) in [
+            ("refuse", "told to refuse"),
+            ("nonsense", "no command"),
+            ("big-state", "the limit is 60000"),
+            ("big-output", "the limit is 262144"),
+            ("many-effects", "257 effects"),
+            ("heavy-effects", "bytes in all"),
+            ("undeclared", "undeclared effect: publishing to elsewhere"),
+            ("wildcard", "no topic to publish to"),
+        ] {
+            let error = tell(&mut bench, command).unwrap_err();
+            assert!(error.contains(why), "{command}: {error}");
+            assert_eq!(bench.state(), before, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_log_lines_is_cut_and_the_step_goes_on() {
+        let mut bench = bench();
+        assert_eq!(text(&tell(&mut bench, "log-flood").unwrap()), "flooded");
+        assert_eq!(
+            bench
+                .log()
+                .iter()
+                .map(|(_, line)| line.len())
+                .sum::<usize>(),
+            64 * 1024
+        );
+    }
+
+    #[test]
+    fn two_ids_of_one_step_differ_and_have_the_form_of_a_uuid() {
+        let mut bench = bench();
+        let ids: Vec<String> =
+            serde_json::from_str(&text(&tell(&mut bench, "uuid").unwrap())).unwrap();
+        assert_ne!(ids[0], ids[1]);
+        for id in ids {
+            assert_eq!(id.len(), 36);
+            assert_eq!(id.as_bytes()[14], b'4');
+            assert!(
+                matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'),
+                "{id}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_configuration_value_is_told_by_its_key() {
+        let faults = Bench::<Rogue>::new(r#"{"link":"","prefix":""}"#).unwrap_err();
+        assert!(
+            faults[0].starts_with("config.link:") && faults[1].starts_with("config.prefix:"),
+            "{faults:?}"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! The project's own commands: `cargo xtask demo` and `cargo xtask test` do everything on a fresh machine, set-up included.
+//!
+//! It knows no crate of the workspace, so that it builds in seconds and can build the others.
+
+mod setup;
+mod stage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use stage::{Failed, Stages};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, demo, tests and benchmarks of otahost"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Install what the other commands need, or say exactly what to install.
+    Setup,
+    /// Build the adapters into target/adapters.
+    Adapters,
+    /// Update a machine that reboots into the new version, before your eyes.
+    Demo,
+    /// Everything that has to hold: format, build, lints, documentation, tests.
+    Test,
+    /// Measure against the budgets of the design, side by side with the floor.
+    Bench {
+        /// Smaller inputs, fewer runs: shows that it works, not how fast it is.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut stages = Stages::new();
+    match run(&arguments.command, &mut stages) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            stages.summary();
+            eprintln!("\nxtask: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
+    match action {
+        Action::Setup => stages.run("setup", setup::all),
+        Action::Adapters => {
+            stages.run("setup", setup::adapters)?;
+            stages.cargo(
+                "build the adapter tool",
+                &["build", "--package", "otahost-adapter-cli"],
+                &[],
+            )?;
+            adapters(stages)
+        }
+        Action::Demo => {
+            build_programs(stages)?;
+            stages.program("demo", "demo", &[])
+        }
+        Action::Test => {
+            stages.run("setup", setup::all)?;
+            stages.cargo("format", &["fmt", "--all", "--check"], &[])?;
+            stages.cargo("build", &["build", "--workspace", "--all-targets"], &[])?;
+            adapters(stages)?;
+            stages.cargo(
+                "lints",
+                &[
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
+                &[],
+            )?;
+            stages.cargo(
+                "documentation",
+                &["doc", "--workspace", "--no-deps"],
+                &[("RUSTDOCFLAGS", "-D warnings")],
+            )?;
+            // Last, so that cargo's own summary lines stand near the end.
+            stages.cargo("tests", &["test", "--workspace"], &[])?;
+            stages.summary();
+            Ok(())
+        }
+        Action::Bench { quick } => {
+            build_programs(stages)?;
+            let arguments: &[&str] = if *quick { &["--quick"] } else { &[] };
+            stages.program("bench", "bench", arguments)
+        }
+    }
+}
+
+/// What the demo and the benchmarks run. All targets and not only the programs: features are unified over what is built together,
+/// and another set would build the heavy dependencies a second time.
+fn build_programs(stages: &mut Stages) -> Result<(), Failed> {
+    stages.run("setup", setup::all)?;
+    stages.cargo("build", &["build", "--workspace", "--all-targets"], &[])?;
+    adapters(stages)
+}
+
+/// Builds the shipped adapter and the one that tests break things with.
+fn adapters(stages: &mut Stages) -> Result<(), Failed> {
+    for folder in ["plugins/dji", "tests/guest"] {
+        stages.program(&format!("adapter {folder}"), "adapter", &["build", folder])?;
+    }
+    Ok(())
+}
