@@ -87,7 +87,7 @@ pub enum Standing {
 pub struct SlotLine {
     /// Its name.
     pub name: String,
-    /// `good`, `bad` or `trial`.
+    /// `good`, `bad`, or `trial` with the boots that are left.
     pub state: String,
     /// It is what runs.
     pub running: bool,

@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 use otahost_disk::{Disk, DiskFile, Open, Place};
 
 use crate::boot::{BootSelector, BootState, Slot, SlotState};
-use crate::{Activation, FlashError, Flasher, Stage, Staged, Standing};
+use crate::{Activation, FlashError, Flasher, SlotLine, Stage, Staged, Standing};
 
 /// Boots a new payload gets to prove itself.
 pub const TRIES: u8 = 3;
@@ -346,5 +346,18 @@ impl Flasher for Slots {
         } else {
             Activation::Now
         })
+    }
+
+    fn slots(&self) -> Vec<SlotLine> {
+        let Ok(state) = self.selector.read() else {
+            return Vec::new();
+        };
+        [Slot::A, Slot::B]
+            .map(|slot| SlotLine {
+                name: slot.to_string(),
+                state: state.of(slot).to_string(),
+                running: state.booted == slot,
+            })
+            .to_vec()
     }
 }

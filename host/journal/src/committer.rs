@@ -140,7 +140,7 @@ async fn gather(
                 batch.push(next);
             }
             Ok(next) => {
-                let _ = next;
+                *held = Some(next);
                 break;
             }
             Err(_) => break,

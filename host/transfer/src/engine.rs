@@ -186,10 +186,10 @@ impl Attempt<'_> {
                 }
             }
         };
-        self.from_the_start(opened).await
+        self.start_anew(opened).await
     }
 
-    async fn from_the_start(&self, mut opened: Opened) -> Result<Verified, Failure> {
+    async fn start_anew(&self, mut opened: Opened) -> Result<Verified, Failure> {
         if opened.offset != 0 {
             return Err(SourceError::Broken(format!(
                 "the source was opened at 0 and answered from byte {}",

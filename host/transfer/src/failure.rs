@@ -75,6 +75,9 @@ pub enum Failure {
     Stage(String),
 }
 
+/// Names in lower case, and values.
+pub type Headers<'a> = &'a [(String, String)];
+
 impl From<StageError> for Failure {
     fn from(error: StageError) -> Self {
         match error {
@@ -141,7 +144,7 @@ impl Failure {
     }
 
     /// What the server answered, for the adapter's `attempt` event: status, headers, and the first 4 KiB of the body.
-    pub fn answer(&self) -> Option<(u16, &[(String, String)], &[u8])> {
+    pub fn answer(&self) -> Option<(u16, Headers<'_>, &[u8])> {
         match self {
             Failure::Source(SourceError::Status {
                 status,

@@ -20,7 +20,7 @@ mod stage;
 pub use checkpoint::{Checkpoint, Checkpoints, Mark};
 pub use digest::{Digest, DigestError};
 pub use engine::{Request, Trust, Tuning, Verified, attempt};
-pub use failure::Failure;
+pub use failure::{Failure, Headers};
 pub use header::{Claims, HEADER_LEN, Header, HeaderError};
 pub use keys::{KeyError, TrustKeys};
 pub use source::{Body, BoxFuture, Opened, Source, SourceError, Validator};

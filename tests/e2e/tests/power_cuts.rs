@@ -38,6 +38,15 @@ fn an_update_that_rolls_back_survives_a_power_cut_at_every_disk_operation() {
 }
 
 #[test]
+fn an_undisturbed_update_reboots_once_and_fetches_every_byte_once() {
+    let scenario = dock("undisturbed", Boot::Up, &[]);
+    let (run, _) = scenario.record(Controls::default());
+    run.verdict.unwrap();
+    let file: usize = run.world.files.values().map(|file| file.len()).sum();
+    assert_eq!((run.world.reboots, run.world.boots, run.world.served), (1, 2, file as u64));
+}
+
+#[test]
 fn leaving_out_every_sync_is_found_so_the_search_can_fail() {
     let scenario = dock("negative control: no sync", Boot::Up, &[]);
     let controls = Controls {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use stage::{Failed, Stages};
+use stage::{Failed, Show, Stages};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -57,22 +57,23 @@ fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
         Action::Setup => stages.run("setup", setup::all),
         Action::Adapters => {
             stages.run("setup", setup::adapters)?;
+            // Of the whole workspace, so that its dependencies have the features that the other commands build them with.
             stages.cargo(
                 "build the adapter tool",
-                &["build", "--package", "otahost-adapter-cli"],
+                &["build", "--workspace", "--bin", "adapter"],
                 &[],
             )?;
-            adapters(stages)
+            adapters(stages, Show::All)
         }
         Action::Demo => {
             build_programs(stages)?;
-            stages.program("demo", "demo", &[])
+            stages.program("demo", "demo", &[], Show::All)
         }
         Action::Test => {
             stages.run("setup", setup::all)?;
             stages.cargo("format", &["fmt", "--all", "--check"], &[])?;
             stages.cargo("build", &["build", "--workspace", "--all-targets"], &[])?;
-            adapters(stages)?;
+            adapters(stages, Show::All)?;
             stages.cargo(
                 "lints",
                 &[
@@ -98,23 +99,24 @@ fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
         Action::Bench { quick } => {
             build_programs(stages)?;
             let arguments: &[&str] = if *quick { &["--quick"] } else { &[] };
-            stages.program("bench", "bench", arguments)
+            stages.program("bench", "bench", arguments, Show::All)
         }
     }
 }
 
 /// What the demo and the benchmarks run. All targets and not only the programs: features are unified over what is built together,
-/// and another set would build the heavy dependencies a second time.
+/// and another set would build some dependencies, and all that hangs on them, a second time.
 fn build_programs(stages: &mut Stages) -> Result<(), Failed> {
     stages.run("setup", setup::all)?;
     stages.cargo("build", &["build", "--workspace", "--all-targets"], &[])?;
-    adapters(stages)
+    adapters(stages, Show::Problems)
 }
 
 /// Builds the shipped adapter and the one that tests break things with.
-fn adapters(stages: &mut Stages) -> Result<(), Failed> {
+fn adapters(stages: &mut Stages, show: Show) -> Result<(), Failed> {
     for folder in ["plugins/dji", "tests/guest"] {
-        stages.program(&format!("adapter {folder}"), "adapter", &["build", folder])?;
+        let stage = format!("adapter {folder}");
+        stages.program(&stage, "adapter", &["build", folder], show)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The stage that failed, and why.
@@ -16,6 +16,15 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "stage \"{}\" failed: {}", self.stage, self.why)
     }
+}
+
+/// What of a program's output is for the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// All.
+    All,
+    /// Standard error only.
+    Problems,
 }
 
 /// The stages of a run.
@@ -86,9 +95,13 @@ impl Stages {
         stage: &str,
         name: &str,
         arguments: &[&str],
+        show: Show,
     ) -> Result<(), Failed> {
         let mut command = Command::new(self.programs.join(name));
         command.args(arguments).current_dir(&self.root);
+        if show == Show::Problems {
+            command.stdout(Stdio::null());
+        }
         self.run(stage, || finish(command))
     }
 

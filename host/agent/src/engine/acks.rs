@@ -120,9 +120,19 @@ impl Acks {
         self.pending.clear();
     }
 
-    /// The broker has forgotten the session: it will deliver nothing again, and uses packet ids anew. Gives the packet ids whose rows can go.
-    pub(super) fn session_lost(&mut self) -> Vec<u16> {
-        std::mem::take(&mut self.seen).into_keys().collect()
+    /// The broker has forgotten the session: it will deliver nothing of it again, and uses packet ids anew. Gives the packet ids whose rows
+    /// can go; what came over this connection already is no part of it.
+    pub(super) fn session_lost(&mut self, generation: u64) -> Vec<u16> {
+        let lost: Vec<u16> = self
+            .seen
+            .iter()
+            .filter(|(_, s)| s.generation != generation)
+            .map(|(packet, _)| *packet)
+            .collect();
+        for packet in &lost {
+            self.seen.remove(packet);
+        }
+        lost
     }
 
     /// The acknowledgement was written. True when the remembered row can go.
@@ -194,7 +204,7 @@ mod tests {
         acks.received(token(1, 7), "a");
         acks.settled(0);
         acks.disconnected();
-        assert_eq!(acks.session_lost(), [7]);
+        assert_eq!(acks.session_lost(2), [7]);
         assert_eq!(acks.received(token(2, 7), "a"), Received::New(1));
     }
 

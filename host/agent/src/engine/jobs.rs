@@ -339,11 +339,11 @@ impl Engine {
 
     pub(super) fn on_reboot_asked(&mut self, id: u64, result: Result<(), String>) {
         self.reboot_asked = false;
+        self.rebooting = None;
         match result {
             Ok(()) => self.exit = Some(Exit::Rebooting),
             Err(error) => {
                 tracing::error!(id, error, "the reboot failed; it is tried again");
-                self.rebooting = None;
                 let tell = self.tell.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(REBOOT_AGAIN).await;

@@ -101,7 +101,8 @@ impl Engine {
         };
         match event {
             LinkEvent::Up {
-                session_present, ..
+                generation,
+                session_present,
             } => {
                 tracing::info!(link, session_present, "link is up");
                 state.up = true;
@@ -111,7 +112,7 @@ impl Engine {
                 let forgotten = if session_present {
                     Vec::new()
                 } else {
-                    state.acks.session_lost()
+                    state.acks.session_lost(generation)
                 };
                 for packet in forgotten {
                     self.discard(Key::Seen {

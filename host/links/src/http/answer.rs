@@ -2,8 +2,8 @@
 //! asked for would put bytes in the wrong place.
 
 use reqwest::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    LAST_MODIFIED, TRANSFER_ENCODING,
 };
 
 /// What to do with an answer.
@@ -118,11 +118,6 @@ pub(super) fn if_range(validator: &str) -> Option<&str> {
     let usable = (validator.starts_with('"') && validator.ends_with('"') && validator.len() > 1)
         || validator.ends_with(" GMT");
     (usable && validator.bytes().all(|byte| (0x20..0x7f).contains(&byte))).then_some(validator)
-}
-
-/// Whether the server says how it does ranges; only for the log.
-pub(super) fn refuses_ranges(headers: &HeaderMap) -> bool {
-    text(headers, &ACCEPT_RANGES).is_some_and(|ranges| ranges.eq_ignore_ascii_case("none"))
 }
 
 /// A strong ETag, else Last-Modified, else a weak ETag.

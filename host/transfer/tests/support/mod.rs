@@ -270,7 +270,7 @@ pub struct MemoryStage {
     pub capacity: Option<u64>,
     pub fail_write_at: Option<u64>,
     pub fail_sync: bool,
-    /// Told of every write that begins, and waited for before it is done.
+    /// Told of every write that begins; the write waits for an answer, but not for long.
     pub on_write: Option<Mutex<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
     /// Told when the stage is dropped, that is when nobody can write any more.
     pub on_drop: Option<mpsc::Sender<()>>,
@@ -285,7 +285,8 @@ impl Stage for MemoryStage {
         if let Some(on_write) = &self.on_write {
             let (begun, go) = &*on_write.lock().unwrap();
             let _ = begun.send(());
-            let _ = go.recv();
+            // Bounded: whoever cancels waits for the write that is under way.
+            let _ = go.recv_timeout(Duration::from_secs(1));
         }
         if self.fail_write_at.is_some_and(|at| offset >= at) {
             return Err(StageError::Failed("the medium is worn out".into()));

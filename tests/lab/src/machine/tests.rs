@@ -1,0 +1,149 @@
+//! The machine with a shell script for an agent.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A machine whose agent is a shell script; `$2` is the configuration beside which the machine's files lie.
+fn machine(dir: &Path, script: &str) -> Machine {
+    let spec = MachineSpec {
+        agent: ["/bin/sh", "-c", script, "agent"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..MachineSpec::dock("NM1", 1)
+    };
+    Machine::create(dir, spec, &Image::new("1.0", 2_000)).unwrap()
+}
+
+#[test]
+fn a_machine_that_is_switched_on_runs_the_image_of_slot_a() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = machine(dir.path(), "exec sleep 600");
+    machine.power_on().unwrap();
+    assert_eq!(
+        (
+            machine.slot().unwrap().as_str(),
+            machine.version().unwrap().as_str()
+        ),
+        ("a", "1.0")
+    );
+    assert!(
+        fs::read_to_string(machine.layout().os_release())
+            .unwrap()
+            .contains("VERSION_ID=\"1.0\"\n")
+    );
+    assert!(matches!(machine.power_on(), Err(MachineError::State(_))));
+}
+
+#[test]
+fn a_reboot_that_is_asked_for_starts_the_new_slot_under_a_new_boot_id() {
+    let dir = tempfile::tempdir().unwrap();
+    // Asks once: the second boot finds the mark.
+    let machine = machine(
+        dir.path(),
+        "test -e asked || { touch asked; cat boot-id > reboot-button; }; exec sleep 600",
+    );
+    Image::new("2.0", 3_000)
+        .write(&machine.layout().slot("b"))
+        .unwrap();
+    let mut selector = machine.selector().unwrap();
+    selector.primary = "b".to_owned();
+    selector.slots.insert(
+        "b".to_owned(),
+        Slot {
+            state: SlotState::Trial,
+            tries: Some(3),
+        },
+    );
+    selector.write(&machine.layout().selector()).unwrap();
+    machine.power_on().unwrap();
+    let first = fs::read_to_string(machine.layout().boot_id()).unwrap();
+    machine.await_boots(2, SOON).unwrap();
+    assert_eq!(
+        (
+            machine.slot().unwrap().as_str(),
+            machine.version().unwrap().as_str()
+        ),
+        ("b", "2.0")
+    );
+    assert_eq!(
+        machine
+            .boots()
+            .iter()
+            .map(|boot| boot.why)
+            .collect::<Vec<_>>(),
+        [Why::PowerOn, Why::Reboot]
+    );
+    assert_ne!(
+        first,
+        fs::read_to_string(machine.layout().boot_id()).unwrap()
+    );
+    assert!(machine.crashes().is_empty());
+}
+
+#[test]
+fn a_request_of_an_earlier_boot_reboots_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = machine(dir.path(), "exec sleep 600");
+    machine.power_on().unwrap();
+    let own = fs::read_to_string(machine.layout().boot_id()).unwrap();
+    fs::write(machine.layout().button(), format!("an earlier boot\n{own}")).unwrap();
+    machine.await_boots(2, SOON).unwrap();
+    // Once the machine is dropped, every request was looked at.
+    let shared = Arc::clone(&machine.shared);
+    drop(machine);
+    assert_eq!(shared.state().boots.len(), 2);
+}
+
+#[test]
+fn an_agent_that_ends_by_itself_is_a_crash_and_one_that_is_killed_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = machine(
+        dir.path(),
+        "test -e mark && exec sleep 600; touch mark; exit 3",
+    );
+    machine.power_on().unwrap();
+    machine
+        .shared
+        .wait(SOON, "the exit", |state| {
+            (!state.exits.is_empty()).then_some(Ok(()))
+        })
+        .unwrap();
+    assert_eq!(machine.crashes()[0].code(), Some(3));
+    machine.start_agent().unwrap();
+    machine.kill_agent().unwrap();
+    machine.lose_power();
+    assert_eq!((machine.crashes().len(), machine.boot_count()), (1, 1));
+}
+
+#[test]
+fn what_the_agent_started_ends_with_its_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = machine(
+        dir.path(),
+        "test -e child && exec sleep 600; sleep 600 & echo $! > child; cat boot-id > reboot-button; wait",
+    );
+    machine.power_on().unwrap();
+    machine.await_boots(2, SOON).unwrap();
+    let child: i32 = fs::read_to_string(dir.path().join("child"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let gone = rustix::process::test_kill_process(Pid::from_raw(child).unwrap());
+    // Where nobody reaps orphans it stays as a zombie.
+    let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+    assert!(
+        gone.is_err() || stat.contains(") Z "),
+        "process {child} still runs"
+    );
+}
