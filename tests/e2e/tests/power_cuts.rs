@@ -43,7 +43,10 @@ fn an_undisturbed_update_reboots_once_and_fetches_every_byte_once() {
     let (run, _) = scenario.record(Controls::default());
     run.verdict.unwrap();
     let file: usize = run.world.files.values().map(|file| file.len()).sum();
-    assert_eq!((run.world.reboots, run.world.boots, run.world.served), (1, 2, file as u64));
+    assert_eq!(
+        (run.world.reboots, run.world.boots, run.world.served),
+        (1, 2, file as u64)
+    );
 }
 
 #[test]
