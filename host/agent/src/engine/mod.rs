@@ -1,7 +1,7 @@
 //! The loop of DESIGN §1: events in, steps and verdicts, one commit, effects out.
 //!
 //! One task owns all state. Everything that takes time (a guest call, a commit, a transfer, a flash operation) runs elsewhere
-//! and comes back as an [`Input`]. What leaves the engine leaves by a [`Release`], and a release waits until every commit before it is
+//! and comes back as an [`Input`]. What leaves the engine leaves by a release, and a release waits until every commit before it is
 //! durable. When a commit fails its outcome is unknown: the engine ends with [`Exit::Reload`], and its owner builds
 //! another one from the journal, which is the same path as after a crash.
 
