@@ -1,9 +1,10 @@
-//! What the tests of the whole share: the simulated device of [`sim`], and where the built adapters are.
+//! What the tests of the whole share: the simulated device of [`sim`], the real one of [`device`], and where the built adapters are.
 #![allow(
     clippy::unwrap_used,
     reason = "test support: a broken set-up ends the test"
 )]
 
+pub mod device;
 pub mod sim;
 
 use std::path::PathBuf;

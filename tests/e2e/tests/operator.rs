@@ -1,0 +1,338 @@
+//! A person at the device, beside the cloud: what the command line of the real program shows and does while the vendor's protocol
+//! goes on.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use otahost_e2e::device::{Device, NEW, OLD, PATIENCE, SERIAL, eventually, ota_create};
+use otahost_lab::cloud::Status;
+use otahost_lab::files::Fault;
+use serde_json::{Value, json};
+
+const KIB: u64 = 1024;
+
+/// The names of an object's fields, sorted.
+fn fields(value: &Value) -> Vec<&str> {
+    let mut names: Vec<&str> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+const JOB: [&str; 12] = [
+    "created", "history", "id", "installs", "key", "owner", "paused", "phase", "rate", "reason",
+    "until", "updated",
+];
+
+#[test]
+fn status_and_jobs_show_an_update_while_it_runs_and_after_it() {
+    let device = Device::online();
+    let idle = device.json(&["status"]);
+    let parts = [
+        "adapters",
+        "boot_id",
+        "clock",
+        "device",
+        "jobs",
+        "links",
+        "now",
+        "targets",
+        "uptime_ms",
+        "version",
+    ];
+    assert_eq!(fields(&idle), parts);
+    assert_eq!(idle["device"], json!(SERIAL));
+    assert_eq!(idle["jobs"], json!([]));
+    assert_eq!(device.json(&["jobs"]), json!([]));
+    let link = &idle["links"][0];
+    assert_eq!(
+        fields(link),
+        ["kind", "name", "reason", "since", "up", "waiting"]
+    );
+    assert_eq!(
+        (&link["name"], &link["kind"], &link["up"]),
+        (&json!("cloud"), &json!("mqtt"), &json!(true))
+    );
+    let target = &idle["targets"][0];
+    let parts = ["busy", "health", "id", "observed", "slots", "version"];
+    assert_eq!(fields(target), parts);
+    assert_eq!(
+        (&target["id"], &target["version"], &target["busy"]),
+        (&json!("dock"), &json!(OLD), &Value::Null)
+    );
+    assert_eq!(
+        target["slots"],
+        json!([
+            { "name": "a", "state": "good", "running": true },
+            { "name": "b", "state": "bad", "running": false },
+        ])
+    );
+    let adapter = &idle["adapters"][0];
+    let parts = [
+        "dead_letters",
+        "digest",
+        "health",
+        "name",
+        "protocol",
+        "version",
+    ];
+    assert_eq!(fields(adapter), parts);
+    assert!(adapter["digest"].as_str().unwrap().starts_with("sha256:"));
+
+    let release = device.release(NEW, 256 * KIB);
+    device
+        .files
+        .fault(&release.name, 1, Fault::StallAfter(128 * KIB));
+    let ids = device.command(&device.order(&release));
+    device.await_sent(128 * KIB);
+    let busy = device.json(&["status"]);
+    let job = &busy["jobs"][0];
+    assert_eq!(fields(job), JOB);
+    assert_eq!(
+        (&job["owner"], &job["phase"], &job["paused"]),
+        (&json!("dji"), &json!("downloading"), &json!(false))
+    );
+    assert_eq!(busy["targets"][0]["busy"], job["key"]);
+    let install = &job["installs"][0];
+    let parts = [
+        "new_version",
+        "old_version",
+        "percent",
+        "phase",
+        "reason",
+        "received",
+        "target",
+        "total",
+    ];
+    assert_eq!(fields(install), parts);
+    assert_eq!(
+        (&install["old_version"], &install["new_version"]),
+        (&json!(OLD), &json!(NEW))
+    );
+    assert_eq!(install["total"], json!(release.file.size));
+    assert!(install["received"].as_u64().unwrap() <= 128 * KIB);
+    let key = job["key"].as_str().unwrap().to_owned();
+
+    device.files.release();
+    device.assert_ok(&ids);
+    let jobs = device.json(&["jobs", &key]);
+    let [job] = &jobs.as_array().unwrap()[..] else {
+        panic!("{jobs}")
+    };
+    assert_eq!(fields(job), JOB);
+    assert_eq!(
+        (&job["phase"], &job["reason"]),
+        (&json!("succeeded"), &Value::Null)
+    );
+    assert_eq!(job["installs"][0]["percent"], json!(100));
+    let history = job["history"].as_array().unwrap();
+    assert_eq!(fields(&history[0]), ["at", "phase", "text"]);
+    let phases: Vec<&str> = history
+        .iter()
+        .map(|line| line["phase"].as_str().unwrap())
+        .collect();
+    assert!(
+        phases.starts_with(&["queued", "downloading"])
+            && phases.ends_with(&["confirming", "succeeded"]),
+        "{phases:?}"
+    );
+    let after = device.json(&["status"]);
+    assert_eq!(after["jobs"], json!([]));
+    assert_eq!(after["targets"][0]["version"], json!(NEW));
+    assert_ne!(after["boot_id"], idle["boot_id"]);
+
+    // The same for people.
+    let said = device.cli(&["jobs", &key]).end();
+    assert!(
+        said.status.success() && said.out.contains("succeeded"),
+        "{said:?}"
+    );
+    let said = device.cli(&["status"]).end();
+    assert!(
+        said.status.success() && said.out.contains(SERIAL) && said.out.contains(NEW),
+        "{said:?}"
+    );
+    let said = device.cli(&["jobs", "no-such-job"]).end();
+    assert_eq!(said.code(), Some(5), "{said:?}");
+    device.assert_well();
+}
+
+#[test]
+fn a_file_that_is_installed_here_is_followed_over_the_reboot_and_the_cloud_hears_of_no_update_of_its_own()
+ {
+    let device = Device::online();
+    let release = device.release(NEW, 256 * KIB);
+    let said = device
+        .cli(&["install", &device.medium(&release), "--target", "dock"])
+        .end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    assert!(
+        said.out.contains("dock 1.0.0 → 1.2.0.69: succeeded"),
+        "{said:?}"
+    );
+    device.assert_runs(NEW, "b");
+    assert_eq!(device.machine.boot_count(), 2);
+    let jobs = device.json(&["jobs"]);
+    assert_eq!(
+        (&jobs[0]["owner"], &jobs[0]["phase"]),
+        (&json!("operator"), &json!("succeeded"))
+    );
+
+    // The cloud's own update goes as ever afterwards.
+    assert!(device.cloud.events().is_empty());
+    device.update(&device.order(&device.release("1.3.0", 64 * KIB)));
+    device.assert_runs("1.3.0", "a");
+    assert_eq!(device.cloud.results().len(), 1);
+    device.assert_well();
+}
+
+/// Waits until the osd says this.
+fn await_mode(device: &Device, mode: i64) {
+    eventually("the mode of the osd", || {
+        device
+            .cloud
+            .osd()
+            .is_some_and(|osd| osd["mode_code"] == json!(mode))
+    });
+}
+
+#[test]
+fn while_a_file_is_installed_here_the_cloud_sees_an_upgrade_and_its_own_command_is_rejected() {
+    let dir = tempfile::tempdir().unwrap();
+    let well = dir.path().join("well");
+    let probe = format!("probe = [\"/usr/bin/test\", \"-e\", {:?}]", well);
+    let device = Device::off(&probe);
+    std::fs::write(&well, []).unwrap();
+    device.switch_on();
+    std::fs::remove_file(&well).unwrap();
+    let release = device.release(NEW, 64 * KIB);
+    let mut install = device.cli(&["install", &device.medium(&release), "--target", "dock"]);
+    device.machine.await_boots(2, PATIENCE).unwrap();
+    device.cloud.await_firmware(NEW, PATIENCE).unwrap();
+    // It runs, but it has not proved itself.
+    await_mode(&device, 3);
+    let other = device.release("1.3.0", 64 * KIB);
+    let reply = device.send(&ota_create(&[&device.order(&other)]));
+    assert_eq!(
+        (reply.result, reply.status),
+        (312_014, Some(Status::Rejected))
+    );
+    let key = device.json(&["jobs"])[0]["key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let said = device.cli(&["cancel", &key]).end();
+    assert_eq!(
+        said.code(),
+        Some(9),
+        "past the point of no return: {said:?}"
+    );
+    assert!(install.runs());
+
+    std::fs::write(&well, []).unwrap();
+    let said = install.end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    device.assert_runs(NEW, "b");
+    await_mode(&device, 0);
+    assert!(device.cloud.events().is_empty());
+    assert!(device.files.requests().is_empty());
+    device.assert_well();
+}
+
+#[test]
+fn while_the_cloud_updates_a_file_is_not_installed_here() {
+    let device = Device::online();
+    let release = device.release(NEW, 256 * KIB);
+    let mine = device.release("1.3.0", 64 * KIB);
+    device
+        .files
+        .fault(&release.name, 1, Fault::StallAfter(64 * KIB));
+    let ids = device.command(&device.order(&release));
+    device.await_sent(64 * KIB);
+    let said = device
+        .cli(&["install", &device.medium(&mine), "--target", "dock"])
+        .end();
+    assert_eq!(said.code(), Some(6), "{said:?}");
+    assert!(said.err.contains("being updated"), "{said:?}");
+    let said = device
+        .cli(&["install", &device.medium(&mine), "--target", "deck"])
+        .end();
+    assert_eq!(said.code(), Some(5), "{said:?}");
+
+    device.files.release();
+    device.assert_ok(&ids);
+    device.assert_runs(NEW, "b");
+    device.assert_well();
+}
+
+#[test]
+fn a_file_nobody_signed_is_refused_here_too() {
+    let device = Device::online();
+    let release = device.release_unsigned(NEW, 64 * KIB);
+    let said = device
+        .cli(&["install", &device.medium(&release), "--target", "dock"])
+        .end();
+    assert_eq!(said.code(), Some(7), "{said:?}");
+    assert!(said.out.contains("not signed"), "{said:?}");
+    assert!(device.files.requests().is_empty());
+    assert!(device.cloud.events().is_empty());
+    device.assert_unchanged();
+    device.assert_well();
+}
+
+#[test]
+fn a_download_that_is_cancelled_here_ends_as_canceled_and_the_next_command_is_a_new_attempt() {
+    let device = Device::online();
+    let release = device.release(NEW, 512 * KIB);
+    device.files.throttle(Some(64 * KIB));
+    let ids = device.command(&device.order(&release));
+    device.await_sent(64 * KIB);
+    let key = device.json(&["jobs"])[0]["key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let said = device.cli(&["cancel", &key]).end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    let end = device.end_of(&ids);
+    assert_eq!(end.status, Status::Canceled, "{}", end.message);
+    assert_eq!(device.json(&["jobs", &key])[0]["phase"], json!("cancelled"));
+    assert!(device.files.bytes_sent() < release.file.size);
+    device.assert_unchanged();
+    let said = device.cli(&["cancel", &key]).end();
+    assert_eq!(said.code(), Some(6), "it has ended: {said:?}");
+    let said = device.cli(&["cancel", "no-such-job"]).end();
+    assert_eq!(said.code(), Some(5), "{said:?}");
+
+    device.files.throttle(None);
+    device.update(&device.order(&release));
+    device.assert_runs(NEW, "b");
+    device.assert_well();
+}
+
+#[test]
+fn a_second_agent_on_the_same_data_directory_ends_with_a_clear_error_and_harms_nothing() {
+    let device = Device::online();
+    let connections = device.proxy.connections();
+    let said = device.cli(&["run"]).end();
+    assert_eq!(said.code(), Some(3), "{said:?}");
+    assert!(
+        said.err.contains("data_dir") && said.err.contains("one agent at a time"),
+        "{said:?}"
+    );
+    assert_eq!(device.proxy.connections(), connections);
+    device.update(&device.order(&device.release(NEW, 64 * KIB)));
+    device.assert_runs(NEW, "b");
+    device.assert_well();
+}
+
+#[test]
+fn without_an_agent_the_command_line_says_so() {
+    let device = Device::off("");
+    for command in [&["status"][..], &["jobs"], &["cancel", "x"]] {
+        let said = device.cli(command).end();
+        assert_eq!(said.code(), Some(4), "{command:?}: {said:?}");
+        assert!(said.err.contains("otahost run"), "{command:?}: {said:?}");
+    }
+}
