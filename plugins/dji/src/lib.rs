@@ -1,13 +1,16 @@
 //! The adapter for firmware updates over the DJI-style Cloud API: `ota_create` comes in over MQTT, `ota_progress` goes out.
 //!
-//! It speaks the dialect of Autel's pages. `README.md` beside this crate lists what it says when, and what was decided where the
-//! vendor's pages are silent.
+//! It speaks the dialects of Autel's and DJI's pages. `README.md` beside this crate lists what it says when, and what was decided
+//! where the pages are silent.
 
+pub mod attempt;
 pub mod command;
 pub mod config;
+pub mod dialect;
 pub mod outcome;
 pub mod presence;
 pub mod progress;
+pub mod result;
 pub mod service;
 pub mod state;
 pub mod wire;
@@ -30,7 +33,7 @@ impl Adapter for Dji {
 
     fn describe() -> Description {
         Description {
-            protocol: "DJI-style Cloud API ota_create, dialect autel".into(),
+            protocol: "DJI-style Cloud API ota_create, dialects autel, dji-v1 and dji-2026".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             config_schema: config::SCHEMA.into(),
             state_version: 1,
@@ -67,16 +70,16 @@ impl Adapter for Dji {
                 progress::TIMER => progress::on_timer(state, config, view),
                 presence::TOPO_TIMER => presence::on_topo_timer(state, config, view),
                 presence::OSD_TIMER => presence::on_osd_timer(state, config, view),
+                result::TIMER => result::tell_again(state, config, view),
                 _ => Vec::new(),
             },
-            // Another link's events, and answers to what this adapter never asks for. A failed attempt is left to the host: an
-            // expired address is final, and the next command resumes.
+            Event::Attempt(failed) => attempt::on_attempt(&failed),
+            // Another link's events, and answers to what this adapter never asks for.
             Event::Link(_)
             | Event::Message(_)
             | Event::Request(_)
             | Event::Response(_)
             | Event::Listing(_)
-            | Event::Attempt(_)
             | Event::Extension(_) => Vec::new(),
         })
     }
@@ -94,23 +97,35 @@ fn on_start(
         // The link is not up yet; it will be told.
         StartReason::Booted => {
             progress::on_boot(state);
-            presence::withdraw(state)
+            on_down(state)
         }
-        StartReason::Restarted => presence::withdraw(state),
+        StartReason::Restarted => on_down(state),
         // The link may have been up all the time, and what is announced may have changed.
         StartReason::Installed
         | StartReason::Upgraded(_)
         | StartReason::RolledBack(_)
-        | StartReason::Reconfigured => presence::announce(state, config, view),
+        | StartReason::Reconfigured => on_up(state, config, view),
     }
 }
 
 fn on_link(state: &mut State, link: &LinkState, config: &Config, view: &dyn View) -> Vec<Effect> {
     if link.up {
-        presence::announce(state, config, view)
+        on_up(state, config, view)
     } else {
-        presence::withdraw(state)
+        on_down(state)
     }
+}
+
+fn on_up(state: &mut State, config: &Config, view: &dyn View) -> Vec<Effect> {
+    let mut effects = presence::announce(state, config, view);
+    effects.extend(result::on_link_up(state));
+    effects
+}
+
+fn on_down(state: &mut State) -> Vec<Effect> {
+    let mut effects = presence::withdraw(state);
+    effects.extend(result::on_link_down(state));
+    effects
 }
 
 fn on_message(
@@ -148,19 +163,16 @@ fn on_message(
         return service::on_command(state, &inbound, config, view);
     }
     if is_status {
-        let mut effects = presence::on_status_reply(state, &inbound, config, view);
-        // A cloud that has just accepted the gateway listens to its events only from now on: it hears how an update stands.
-        if !effects.is_empty() && state.running.is_some() {
+        let Some(mut effects) = presence::on_status_reply(state, &inbound, config, view) else {
+            return Vec::new();
+        };
+        // A cloud that has just accepted the gateway listens to its events only from now on: it hears how an update stands, or
+        // how the last one ended.
+        if state.running.is_some() {
             effects.extend(progress::on_timer(state, config, view));
         }
+        effects.extend(result::tell_again(state, config, view));
         return effects;
     }
-    let result = wire::result_of(&inbound.data);
-    if result != 0 {
-        view.log(
-            Level::Warn,
-            &format!("the cloud answers an event with result {result}"),
-        );
-    }
-    Vec::new()
+    result::on_events_reply(state, &inbound, view)
 }

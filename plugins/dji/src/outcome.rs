@@ -2,12 +2,15 @@
 //!
 //! The vendor's table is older and shorter than what can go wrong, so several causes share a number; which ones is decided here
 //! and nowhere else. Consumers judge by `status`; `result` is never 0 on anything but `ok`.
+//!
+//! The tables have no wildcard: a phase, a cause or a stage that is added has to be decided on before this compiles. What the host
+//! may say beyond the words known here is one cause of its own, [`Cause::Other`].
 
 use otahost_adapter::{JobReport, Phase, Reason};
 
 use crate::wire::{Code, Standing, Status, Step, SubStatus};
 
-/// The words of the contract's `reason.code`. The list there is open, so there is `Other`.
+/// The words of the contract's `reason.code`. The list there is open, so there is [`Cause::Other`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     Busy,
@@ -15,7 +18,9 @@ pub(crate) enum Cause {
     UnknownTarget,
     Offline,
     Policy,
+    Authority,
     NotReady,
+    TooManyActivations,
     NoSpace,
     SourceRefused,
     SourceLost,
@@ -27,6 +32,8 @@ pub(crate) enum Cause {
     Signature,
     Compatible,
     RollbackIndex,
+    Version,
+    Downgrade,
     Flash,
     Activate,
     BootFailed,
@@ -49,7 +56,9 @@ impl Cause {
             "unknown-target" => Cause::UnknownTarget,
             "offline" => Cause::Offline,
             "policy" => Cause::Policy,
+            "authority" => Cause::Authority,
             "not-ready" => Cause::NotReady,
+            "too-many-activations" => Cause::TooManyActivations,
             "no-space" => Cause::NoSpace,
             "source-refused" => Cause::SourceRefused,
             "source-lost" => Cause::SourceLost,
@@ -61,6 +70,8 @@ impl Cause {
             "signature" => Cause::Signature,
             "compatible" => Cause::Compatible,
             "rollback-index" => Cause::RollbackIndex,
+            "version" => Cause::Version,
+            "downgrade" => Cause::Downgrade,
             "flash" => Cause::Flash,
             "activate" => Cause::Activate,
             "boot-failed" => Cause::BootFailed,
@@ -79,7 +90,7 @@ impl Cause {
 
 /// The words of the contract's `reason.stage`, as far as the vendor tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     /// Before the first byte, or not said.
     Before,
     Download,
@@ -90,8 +101,9 @@ enum Stage {
 }
 
 impl Stage {
-    fn of(stage: &str) -> Stage {
-        match stage {
+    /// The stage a reason names.
+    pub(crate) fn of(reason: &Reason) -> Stage {
+        match reason.stage.as_str() {
             "download" => Stage::Download,
             "verify" => Stage::Verify,
             "unpack" => Stage::Unpack,
@@ -115,7 +127,11 @@ impl Stage {
 fn say(cause: Cause, stage: Stage) -> (Code, SubStatus) {
     match cause {
         Cause::Busy => (Code::UPDATING, SubStatus::Unknown),
-        Cause::Policy | Cause::NotReady | Cause::TooManyJobs => (Code::BUSY, stage.failure()),
+        Cause::Policy
+        | Cause::Authority
+        | Cause::NotReady
+        | Cause::TooManyActivations
+        | Cause::TooManyJobs => (Code::BUSY, stage.failure()),
         // The operator does not allow this address or device: to the cloud, a parameter that cannot be used here.
         Cause::NotGranted => (Code::PARAMETERS, stage.failure()),
         Cause::UnknownTarget | Cause::InvalidPlan => (Code::PARAMETERS, SubStatus::Unknown),
@@ -139,28 +155,117 @@ fn say(cause: Cause, stage: Stage) -> (Code, SubStatus) {
         | Cause::Compatible
         | Cause::RollbackIndex
         | Cause::KnownBad => (Code::VALIDATION, SubStatus::VerifyFailed),
-        Cause::Flash => match stage {
-            Stage::Unpack => (Code::UNPACK, SubStatus::UpgradeFail),
-            Stage::Before | Stage::Download | Stage::Verify | Stage::Upgrade => {
-                (Code::FAILED, SubStatus::UpgradeFail)
-            }
-        },
+        // A version that may not be installed, one that the file's header contradicts, or one that does not run afterwards. The
+        // header is read while the file arrives: that is verifying, not downloading.
+        Cause::Version | Cause::Downgrade | Cause::VersionMismatch => (
+            Code::VERSION,
+            match stage {
+                Stage::Before => SubStatus::Unknown,
+                Stage::Download | Stage::Verify => SubStatus::VerifyFailed,
+                Stage::Unpack | Stage::Upgrade => SubStatus::UpgradeFail,
+            },
+        ),
+        Cause::Flash => (unpacking_or_other(stage), SubStatus::UpgradeFail),
         Cause::Activate => (Code::FAILED, SubStatus::UpgradeFail),
         Cause::BootFailed => (Code::RESTARTED, SubStatus::UpgradeFail),
-        Cause::VersionMismatch | Cause::ProbeFailed => (Code::VERSION, SubStatus::UpgradeFail),
-        Cause::Deadline | Cause::Other => match stage {
-            Stage::Unpack => (Code::UNPACK, SubStatus::UpgradeFail),
-            Stage::Before | Stage::Download | Stage::Verify | Stage::Upgrade => {
-                (Code::FAILED, stage.failure())
-            }
-        },
+        Cause::ProbeFailed => (Code::VERSION, SubStatus::UpgradeFail),
+        Cause::Deadline => (Code::FAILED, stage.failure()),
+        Cause::Other => (unpacking_or_other(stage), stage.failure()),
         Cause::Cancelled => (Code::FAILED, SubStatus::Unknown),
+    }
+}
+
+/// The number for what has no word of its own: unpacking has one.
+fn unpacking_or_other(stage: Stage) -> Code {
+    match stage {
+        Stage::Unpack => Code::UNPACK,
+        Stage::Before | Stage::Download | Stage::Verify | Stage::Upgrade => Code::FAILED,
+    }
+}
+
+/// The status of a job that ended before anything was activated.
+fn failed(cause: Cause) -> Status {
+    match cause {
+        Cause::Deadline => Status::Timeout,
+        Cause::Cancelled => Status::Canceled,
+        // The device said no, however late: nothing broke.
+        Cause::Policy
+        | Cause::Authority
+        | Cause::NotReady
+        | Cause::TooManyActivations
+        | Cause::TooManyJobs => Status::Rejected,
+        Cause::Busy
+        | Cause::NotGranted
+        | Cause::UnknownTarget
+        | Cause::Offline
+        | Cause::NoSpace
+        | Cause::SourceRefused
+        | Cause::SourceLost
+        | Cause::TooLong
+        | Cause::TooShort
+        | Cause::Size
+        | Cause::Digest
+        | Cause::Unsigned
+        | Cause::Signature
+        | Cause::Compatible
+        | Cause::RollbackIndex
+        | Cause::Version
+        | Cause::Downgrade
+        | Cause::Flash
+        | Cause::Activate
+        | Cause::BootFailed
+        | Cause::VersionMismatch
+        | Cause::ProbeFailed
+        | Cause::KnownBad
+        | Cause::InvalidPlan
+        | Cause::Unsupported
+        | Cause::Other => Status::Failed,
+    }
+}
+
+/// The number for a new version that ran, or tried to, and was taken back: either it started and proved to be the wrong one, or it
+/// did not come through the restart.
+fn taken_back(cause: Cause) -> Code {
+    match cause {
+        Cause::Version
+        | Cause::Downgrade
+        | Cause::VersionMismatch
+        | Cause::ProbeFailed
+        | Cause::Deadline => Code::VERSION,
+        Cause::Busy
+        | Cause::NotGranted
+        | Cause::UnknownTarget
+        | Cause::Offline
+        | Cause::Policy
+        | Cause::Authority
+        | Cause::NotReady
+        | Cause::TooManyActivations
+        | Cause::NoSpace
+        | Cause::SourceRefused
+        | Cause::SourceLost
+        | Cause::TooLong
+        | Cause::TooShort
+        | Cause::Size
+        | Cause::Digest
+        | Cause::Unsigned
+        | Cause::Signature
+        | Cause::Compatible
+        | Cause::RollbackIndex
+        | Cause::Flash
+        | Cause::Activate
+        | Cause::BootFailed
+        | Cause::KnownBad
+        | Cause::Cancelled
+        | Cause::InvalidPlan
+        | Cause::TooManyJobs
+        | Cause::Unsupported
+        | Cause::Other => Code::RESTARTED,
     }
 }
 
 /// The number that refuses a command for this reason.
 pub fn refusal(reason: &Reason) -> Code {
-    say(Cause::of(&reason.code), Stage::of(&reason.stage)).0
+    say(Cause::of(&reason.code), Stage::of(reason)).0
 }
 
 /// How an ended job is said, with this percent unless it is `ok`; nothing while it has not ended.
@@ -170,8 +275,8 @@ pub fn ending(report: &JobReport, percent: u8) -> Option<(Code, Standing)> {
         .as_ref()
         .or_else(|| report.installs.iter().find_map(|i| i.reason.as_ref()));
     let cause = reason.map_or(Cause::Other, |r| Cause::of(&r.code));
-    let stage = reason.map_or(Stage::Before, |r| Stage::of(&r.stage));
-    let (code, failure) = say(cause, stage);
+    let stage = reason.map_or(Stage::Before, Stage::of);
+    let (code, word) = say(cause, stage);
     let (code, status, sub_status) = match report.phase {
         Phase::Queued
         | Phase::Waiting
@@ -184,52 +289,53 @@ pub fn ending(report: &JobReport, percent: u8) -> Option<(Code, Standing)> {
         | Phase::Activating
         | Phase::Confirming => return None,
         Phase::Succeeded => (Code::OK, Status::Ok, SubStatus::UpgradeSuccess),
-        Phase::Rejected => (code, Status::Rejected, failure),
-        Phase::Failed if cause == Cause::Deadline => (code, Status::Timeout, failure),
-        Phase::Failed if cause == Cause::Cancelled => (code, Status::Canceled, SubStatus::Unknown),
-        Phase::Failed => (code, Status::Failed, failure),
-        // The new version ran, or tried to, and the old one is back or should be: either the new one started and proved to be
-        // the wrong one, or it did not come through the restart.
+        Phase::Rejected => (code, Status::Rejected, word),
+        Phase::Failed => (code, failed(cause), word),
         Phase::RolledBack | Phase::RollbackFailed => {
-            let proved_wrong = matches!(
-                cause,
-                Cause::VersionMismatch | Cause::ProbeFailed | Cause::Deadline
-            );
-            let code = if proved_wrong {
-                Code::VERSION
-            } else {
-                Code::RESTARTED
-            };
-            (code, Status::Failed, SubStatus::UpgradeFail)
+            (taken_back(cause), Status::Failed, SubStatus::UpgradeFail)
         }
         Phase::Cancelled => (Code::FAILED, Status::Canceled, SubStatus::Unknown),
         // `ota_progress` names no device, so a mixed result cannot be told apart: it is a failure.
         Phase::Partial => (Code::FAILED, Status::Failed, SubStatus::UpgradeFail),
     };
-    let step = match sub_status {
-        SubStatus::DownloadFailed | SubStatus::VerifyFailed => Step::Download,
-        SubStatus::UpgradeFail | SubStatus::UpgradeSuccess => Step::Upgrade,
-        // Only `Unknown` is left: it says nothing, so the stage does.
-        _ => match stage {
+    let percent = match status {
+        Status::Ok => 100,
+        Status::Sent
+        | Status::InProgress
+        | Status::Paused
+        | Status::Rejected
+        | Status::Failed
+        | Status::Canceled
+        | Status::Timeout => percent.min(99),
+    };
+    let standing = Standing {
+        status,
+        sub_status,
+        step: step(sub_status, stage),
+        percent,
+    };
+    Some((code, standing))
+}
+
+/// The step that a word belongs to. A word that says nothing leaves it to the stage.
+fn step(sub_status: SubStatus, stage: Stage) -> Step {
+    match sub_status {
+        SubStatus::Downloading
+        | SubStatus::DownloadSuccess
+        | SubStatus::DownloadFailed
+        | SubStatus::Verify
+        | SubStatus::VerifySuccess
+        | SubStatus::VerifyFailed => Step::Download,
+        SubStatus::UploadingDrone
+        | SubStatus::Upgrading
+        | SubStatus::UpgradeSuccess
+        | SubStatus::UpgradeFail => Step::Upgrade,
+        SubStatus::Blank | SubStatus::Unknown => match stage {
             Stage::Before => Step::Blank,
             Stage::Download | Stage::Verify => Step::Download,
             Stage::Unpack | Stage::Upgrade => Step::Upgrade,
         },
-    };
-    let percent = if status == Status::Ok {
-        100
-    } else {
-        percent.min(99)
-    };
-    Some((
-        code,
-        Standing {
-            status,
-            sub_status,
-            step,
-            percent,
-        },
-    ))
+    }
 }
 
 #[cfg(test)]
@@ -239,13 +345,15 @@ pub(crate) mod tests {
     use super::*;
 
     /// Every word that the contract lists for `reason.code`.
-    pub(crate) const CODES: [&str; 28] = [
+    pub(crate) const CODES: [&str; 32] = [
         "busy",
         "not-granted",
         "unknown-target",
         "offline",
         "policy",
+        "authority",
         "not-ready",
+        "too-many-activations",
         "no-space",
         "source-refused",
         "source-lost",
@@ -257,6 +365,8 @@ pub(crate) mod tests {
         "signature",
         "compatible",
         "rollback-index",
+        "version",
+        "downgrade",
         "flash",
         "activate",
         "boot-failed",
@@ -333,6 +443,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_readme_explains_every_number_and_every_dialect() {
+        let readme = include_str!("../README.md");
+        for code in CODES.into_iter().chain([""]) {
+            for stage in STAGES {
+                let number = refusal(&Reason::new(code, stage, "")).0.to_string();
+                assert!(readme.contains(&format!("| {number} |")), "{number}");
+            }
+        }
+        for dialect in crate::dialect::Dialect::ALL {
+            assert!(readme.contains(&format!("`{}`", dialect.word())));
+        }
+    }
+
+    #[test]
     fn d03_a_digest_that_differs_fails_the_verification() {
         let (code, standing) = ending(&report(Phase::Failed, "digest", "verify"), 50).unwrap();
         assert_eq!(code, Code::VALIDATION);
@@ -364,11 +488,21 @@ pub(crate) mod tests {
             (Failed, "compatible", "download", 312_003, Status::Failed, VerifyFailed, Step::Download),
             (Failed, "rollback-index", "verify", 312_003, Status::Failed, VerifyFailed, Step::Download),
             (Failed, "known-bad", "verify", 312_003, Status::Failed, VerifyFailed, Step::Download),
+            (Failed, "version", "verify", 312_017, Status::Failed, VerifyFailed, Step::Download),
+            (Failed, "version-mismatch", "verify", 312_017, Status::Failed, VerifyFailed, Step::Download),
+            (Failed, "downgrade", "download", 312_017, Status::Failed, VerifyFailed, Step::Download),
+            (Failed, "not-ready", "install", 312_015, Status::Rejected, UpgradeFail, Step::Upgrade),
+            (Failed, "not-ready", "activate", 312_015, Status::Rejected, UpgradeFail, Step::Upgrade),
+            (Failed, "policy", "download", 312_015, Status::Rejected, DownloadFailed, Step::Download),
+            (Failed, "authority", "install", 312_015, Status::Rejected, UpgradeFail, Step::Upgrade),
+            (Failed, "too-many-activations", "activate", 312_015, Status::Rejected, UpgradeFail, Step::Upgrade),
             (Failed, "flash", "install", 312_013, Status::Failed, UpgradeFail, Step::Upgrade),
             (Failed, "flash", "unpack", 312_026, Status::Failed, UpgradeFail, Step::Upgrade),
             (Failed, "activate", "activate", 312_013, Status::Failed, UpgradeFail, Step::Upgrade),
             (Failed, "deadline", "download", 312_013, Status::Timeout, DownloadFailed, Step::Download),
             (Failed, "deadline", "install", 312_013, Status::Timeout, UpgradeFail, Step::Upgrade),
+            (Failed, "deadline", "unpack", 312_013, Status::Timeout, UpgradeFail, Step::Upgrade),
+            (Failed, "deadline", "admit", 312_013, Status::Timeout, Unknown, Step::Blank),
             (Failed, "cancelled", "download", 312_013, Status::Canceled, Unknown, Step::Download),
             (Failed, "invented-later", "verify", 312_013, Status::Failed, VerifyFailed, Step::Download),
             (Failed, "invented-later", "later", 312_013, Status::Failed, Unknown, Step::Blank),
@@ -380,11 +514,18 @@ pub(crate) mod tests {
             (RollbackFailed, "boot-failed", "confirm", 312_028, Status::Failed, UpgradeFail, Step::Upgrade),
             (Rejected, "policy", "admit", 312_015, Status::Rejected, Unknown, Step::Blank),
             (Rejected, "not-ready", "admit", 312_015, Status::Rejected, Unknown, Step::Blank),
+            (Rejected, "authority", "admit", 312_015, Status::Rejected, Unknown, Step::Blank),
+            (Rejected, "too-many-activations", "admit", 312_015, Status::Rejected, Unknown, Step::Blank),
+            (Rejected, "too-many-jobs", "admit", 312_015, Status::Rejected, Unknown, Step::Blank),
+            (Rejected, "downgrade", "admit", 312_017, Status::Rejected, Unknown, Step::Blank),
+            (Rejected, "compatible", "admit", 312_003, Status::Rejected, VerifyFailed, Step::Download),
+            (Rejected, "known-bad", "admit", 312_003, Status::Rejected, VerifyFailed, Step::Download),
             (Rejected, "busy", "admit", 312_014, Status::Rejected, Unknown, Step::Blank),
             (Rejected, "offline", "admit", 312_022, Status::Rejected, Unknown, Step::Blank),
             (Rejected, "unsupported", "admit", 312_010, Status::Rejected, Unknown, Step::Blank),
             (Rejected, "unknown-target", "admit", 312_012, Status::Rejected, Unknown, Step::Blank),
             (Cancelled, "cancelled", "download", 312_013, Status::Canceled, Unknown, Step::Download),
+            (Partial, "", "", 312_013, Status::Failed, UpgradeFail, Step::Upgrade),
             (Partial, "digest", "verify", 312_013, Status::Failed, UpgradeFail, Step::Upgrade),
         ];
         for (phase, code, stage, number, status, sub_status, step) in table {

@@ -8,8 +8,8 @@ use otahost_adapter::{Effect, Health, Level, Phase, Target, View, uuid};
 use serde_json::{Value, json};
 
 use crate::command::{Fnv, SN};
-use crate::config::{self, Config};
-use crate::state::{Presence, Shown, State};
+use crate::config::{self, Config, state_of};
+use crate::state::{Presence, Shown, ShownOf, State};
 use crate::wire::{Inbound, Outbound, result_of};
 
 /// The timer that repeats the announcement.
@@ -52,38 +52,42 @@ pub fn withdraw(state: &mut State) -> Vec<Effect> {
     }
 }
 
-/// The cloud answers the announcement. Gives nothing when the answer is not one that was waited for.
+/// The cloud answers the announcement. `None` when it did not accept the one that was waited for.
 pub fn on_status_reply(
     state: &mut State,
     reply: &Inbound,
     config: &Config,
     view: &dyn View,
-) -> Vec<Effect> {
+) -> Option<Vec<Effect>> {
     match &state.presence {
         Presence::Announcing { bid } if *bid == reply.bid => {}
-        Presence::Announcing { .. } | Presence::Away | Presence::Online { .. } => {
-            return Vec::new();
-        }
+        Presence::Announcing { .. } | Presence::Away | Presence::Online { .. } => return None,
     }
     let result = result_of(&reply.data);
     if result != 0 {
         view.log(Level::Warn, &format!("the cloud refuses the gateway's topology with result {result}; it is announced again"));
-        return Vec::new();
+        return None;
     }
     let targets = view.targets();
-    let upgrading = is_upgrading(view, None);
-    let shown = shown(&targets, config, upgrading);
-    let effects = vec![
+    let shown = shown(&targets, config, None, view);
+    let others = others(&targets, config, None, view);
+    let mut effects = vec![
         cancel_timer(TOPO_TIMER),
-        properties(&shown, config, view),
-        osd(upgrading, config, view),
-        timer_every(OSD_TIMER, OSD_PERIOD, OSD_PERIOD),
+        properties(&config.gateway_sn, &shown, config, view),
     ];
+    effects.extend(
+        others
+            .iter()
+            .map(|o| properties(&o.sn, &o.shown, config, view)),
+    );
+    effects.push(osd(shown.upgrading, config, view));
+    effects.push(timer_every(OSD_TIMER, OSD_PERIOD, OSD_PERIOD));
     state.presence = Presence::Online {
         topology: checksum(&targets, config),
         shown,
+        others,
     };
-    effects
+    Some(effects)
 }
 
 /// The announcement is repeated, with a transaction of its own.
@@ -97,7 +101,7 @@ pub fn on_topo_timer(state: &State, config: &Config, view: &dyn View) -> Vec<Eff
 /// `osd` is due. Changes no state, so that it costs no write.
 pub fn on_osd_timer(state: &State, config: &Config, view: &dyn View) -> Vec<Effect> {
     match state.presence {
-        Presence::Online { .. } => vec![osd(is_upgrading(view, None), config, view)],
+        Presence::Online { .. } => vec![osd(is_upgrading(None, None, view), config, view)],
         Presence::Away | Presence::Announcing { .. } => vec![cancel_timer(OSD_TIMER)],
     }
 }
@@ -114,6 +118,7 @@ pub fn refresh(
     let Presence::Online {
         topology,
         shown: sent,
+        others: others_sent,
     } = &mut state.presence
     else {
         return Vec::new();
@@ -122,34 +127,69 @@ pub fn refresh(
     if *topology != checksum(&targets, config) {
         return announce(state, config, view);
     }
-    let now = shown(&targets, config, is_upgrading(view, ended));
-    if *sent == now {
-        return Vec::new();
+    let mut effects = Vec::new();
+    let now = shown(&targets, config, ended, view);
+    if *sent != now {
+        effects.push(properties(&config.gateway_sn, &now, config, view));
+        *sent = now;
     }
-    let effect = properties(&now, config, view);
-    *sent = now;
-    vec![effect]
+    let now = others(&targets, config, ended, view);
+    for other in now.iter().filter(|other| !others_sent.contains(other)) {
+        effects.push(properties(&other.sn, &other.shown, config, view));
+    }
+    *others_sent = now;
+    effects
 }
 
-/// An update works on a device, whoever asked for it. One that waits for its turn does not.
-fn is_upgrading(view: &dyn View, ended: Option<&str>) -> bool {
+/// An update works on this device, or on any at all, whoever asked for it. One that waits for its turn does not.
+fn is_upgrading(target: Option<&str>, ended: Option<&str>, view: &dyn View) -> bool {
     view.active_jobs().iter().any(|job| {
         !matches!(job.phase, Phase::Queued | Phase::Waiting)
             && ended.is_none_or(|key| key != job.key)
+            && target.is_none_or(|id| job.targets.iter().any(|t| t == id))
     })
 }
 
-fn shown(targets: &[Target], config: &Config, upgrading: bool) -> Shown {
+/// The properties of the gateway. It is upgrading while anything behind it is: `mode_code` says the same.
+fn shown(targets: &[Target], config: &Config, ended: Option<&str>, view: &dyn View) -> Shown {
     let own = targets
         .iter()
         .find(|t| t.attribute(SN) == Some(config.gateway_sn.as_str()));
-    let version = own
-        .and_then(|t| t.version.as_deref())
-        .map(|v| v.chars().take(VERSION_MAX).collect());
-    Shown { version, upgrading }
+    Shown {
+        version: own.and_then(version),
+        upgrading: is_upgrading(None, ended, view),
+    }
 }
 
-fn properties(shown: &Shown, config: &Config, view: &dyn View) -> Effect {
+/// The properties of the sub-devices that can be reached.
+fn others(
+    targets: &[Target],
+    config: &Config,
+    ended: Option<&str>,
+    view: &dyn View,
+) -> Vec<ShownOf> {
+    config
+        .sub_devices
+        .iter()
+        .filter_map(|sn| {
+            let target = targets.iter().find(|t| t.attribute(SN) == Some(sn))?;
+            (target.health != Health::Offline).then(|| ShownOf {
+                sn: sn.clone(),
+                shown: Shown {
+                    version: version(target),
+                    upgrading: is_upgrading(Some(&target.id), ended, view),
+                },
+            })
+        })
+        .collect()
+}
+
+fn version(target: &Target) -> Option<String> {
+    let version = target.version.as_deref()?;
+    Some(version.chars().take(VERSION_MAX).collect())
+}
+
+fn properties(sn: &str, shown: &Shown, config: &Config, view: &dyn View) -> Effect {
     // `compatible_status` stands beside `firmware_version` always: a known consumer cannot do without. 0: no consistency upgrade
     // is needed.
     let mut data =
@@ -157,10 +197,10 @@ fn properties(shown: &Shown, config: &Config, view: &dyn View) -> Effect {
     if let Some(version) = &shown.version {
         data["firmware_version"] = json!(version);
     }
+    let topic = state_of(sn);
     let bytes = message(&uuid(view), None, data, config, view);
-    publish(&config.link, &config.state())
-        .payload(bytes)
-        .latest("state")
+    // One key for each device: a device's newest must not take the place of another's.
+    publish(&config.link, &topic).payload(bytes).latest(&topic)
 }
 
 fn osd(upgrading: bool, config: &Config, view: &dyn View) -> Effect {
@@ -180,15 +220,14 @@ fn update_topo(bid: &str, config: &Config, view: &dyn View) -> Effect {
         .enumerate()
         .map(|(i, (sn, target))| sub_device(i, sn, target, config))
         .collect();
-    let data = json!({
-        "domain": config.topo.domain,
-        "type": config.topo.kind,
-        "sub_type": config.topo.sub_type,
-        "device_secret": "",
-        "nonce": "",
-        "version": config.topo.version,
-        "sub_devices": sub_devices,
-    });
+    let topo = &config.topo;
+    let mut data = config.dialect().product(
+        topo.domain,
+        topo.kind,
+        topo.sub_type,
+        config.thing_version(),
+    );
+    data["sub_devices"] = json!(sub_devices);
     let bytes = message(bid, Some("update_topo"), data, config, view);
     publish(&config.link, &config.status())
         .payload(bytes)
@@ -219,16 +258,18 @@ fn sub_device(index: usize, sn: &str, target: &Target, config: &Config) -> Value
             .unwrap_or(0)
     };
     let letter = char::from(b'A' + (index % 26) as u8);
-    json!({
-        "sn": sn,
-        "domain": number("domain"),
-        "type": number("type"),
-        "sub_type": number("sub_type"),
-        "index": target.attribute("index").map_or_else(|| letter.to_string(), Into::into),
-        "device_secret": "",
-        "nonce": "",
-        "version": config.topo.version,
-    })
+    let version = target
+        .attribute("thing_version")
+        .unwrap_or(config.thing_version());
+    let mut device = config.dialect().product(
+        number("domain"),
+        number("type"),
+        number("sub_type"),
+        version,
+    );
+    device["sn"] = json!(sn);
+    device["index"] = json!(target.attribute("index").unwrap_or(&letter.to_string()));
+    device
 }
 
 fn checksum(targets: &[Target], config: &Config) -> u64 {

@@ -7,7 +7,8 @@ use otahost_adapter::effects::{cancel_timer, publish, timer_every};
 use otahost_adapter::{Effect, InstallReport, JobReport, Level, Phase, View, uuid};
 
 use crate::config::Config;
-use crate::outcome;
+use crate::outcome::{self, Stage};
+use crate::result;
 use crate::state::{Context, Ending, Running, State};
 use crate::wire::{Code, Outbound, Standing, Status, Step, SubStatus};
 
@@ -19,7 +20,7 @@ const AT_LEAST: u64 = 1_000;
 const AT_MOST: u64 = 10_000;
 
 /// The vendor's name of the event.
-const METHOD: &str = "ota_progress";
+pub(crate) const METHOD: &str = "ota_progress";
 
 /// How a job that has not ended is said, at least `floor` percent; nothing for one that has.
 pub fn standing(report: &JobReport, floor: u8) -> Option<Standing> {
@@ -32,9 +33,18 @@ pub fn standing(report: &JobReport, floor: u8) -> Option<Standing> {
     };
     let (status, sub_status, step) = match report.phase {
         Phase::Queued => (Status::Sent, SubStatus::Blank, Step::Blank),
-        // A window, a lock file, a pause between two attempts: before the first byte nothing has begun.
-        Phase::Waiting if !begun => (Status::Sent, SubStatus::Blank, Step::Blank),
-        Phase::Waiting | Phase::Downloading => (Status::InProgress, fetching, Step::Download),
+        // A window, a lock file, a device that is not ready, a pause between two attempts: the stage says what it was about to do.
+        Phase::Waiting => match report.reason.as_ref().map_or(Stage::Before, Stage::of) {
+            Stage::Before | Stage::Download if !begun => {
+                (Status::Sent, SubStatus::Blank, Step::Blank)
+            }
+            Stage::Before | Stage::Download => (Status::InProgress, fetching, Step::Download),
+            Stage::Verify => (Status::InProgress, SubStatus::Verify, Step::Download),
+            Stage::Unpack | Stage::Upgrade => {
+                (Status::InProgress, SubStatus::Upgrading, Step::Upgrade)
+            }
+        },
+        Phase::Downloading => (Status::InProgress, fetching, Step::Download),
         Phase::Verifying => (Status::InProgress, SubStatus::Verify, Step::Download),
         Phase::Prepared => (Status::InProgress, SubStatus::VerifySuccess, Step::Download),
         Phase::Delivering | Phase::Delivered => {
@@ -129,7 +139,7 @@ pub fn on_report(
     if let Some(ended) = state.ending(&report.key, &context.bid) {
         // A late report of what has ended says nothing new; the final one, delivered again, is told again, the same.
         return if report.phase.is_final() {
-            vec![final_event(ended, config)]
+            vec![result::repeat(ended, config)]
         } else {
             Vec::new()
         };
@@ -142,9 +152,9 @@ pub fn on_report(
             timestamp: view.now(),
             code,
             standing,
+            unanswered: Some(1),
         };
-        let mut effects = vec![final_event(&ending, config)];
-        state.remember(ending);
+        let mut effects = result::tell(state, ending, config);
         if state.running.take_if(|r| r.key == report.key).is_some() {
             effects.push(cancel_timer(TIMER));
         }
@@ -220,26 +230,11 @@ fn event(bid: &str, standing: Standing, config: &Config, view: &dyn View) -> Eff
         gateway: &config.gateway_sn,
         method: Some(METHOD),
         need_reply: Some(0),
-        data: standing.data(Code::OK),
+        data: config.dialect().progress(standing, Code::OK),
     };
     publish(&config.link, &config.events())
         .payload(message.bytes())
         .latest(TIMER)
-}
-
-fn final_event(ending: &Ending, config: &Config) -> Effect {
-    let message = Outbound {
-        tid: &ending.tid,
-        bid: &ending.bid,
-        timestamp: ending.timestamp,
-        gateway: &config.gateway_sn,
-        method: Some(METHOD),
-        need_reply: Some(1),
-        data: ending.standing.data(ending.code),
-    };
-    publish(&config.link, &config.events())
-        .payload(message.bytes())
-        .durable()
 }
 
 #[cfg(test)]
@@ -307,6 +302,33 @@ mod tests {
                 "{phase:?} {received}"
             );
         }
+        // What a job waits for is said by its reason; the percentage is that of the bytes.
+        #[rustfmt::skip]
+        let waiting = [
+            ("policy", "admit", 0, Sent, Blank, Step::Blank, 0),
+            ("policy", "admit", 500, InProgress, Downloading, Step::Download, 25),
+            ("source-lost", "download", 0, Sent, Blank, Step::Blank, 0),
+            ("source-lost", "download", 500, InProgress, Downloading, Step::Download, 25),
+            ("policy", "download", 1000, InProgress, DownloadSuccess, Step::Download, 50),
+            ("policy", "verify", 1000, InProgress, Verify, Step::Download, 50),
+            ("not-ready", "install", 1000, InProgress, Upgrading, Step::Upgrade, 50),
+            ("not-ready", "activate", 1000, InProgress, Upgrading, Step::Upgrade, 50),
+            ("invented-later", "later", 500, InProgress, Downloading, Step::Download, 25),
+        ];
+        for (code, stage, received, status, sub_status, step, percent) in waiting {
+            let mut report = report(Phase::Waiting, received, Some(1000), 0);
+            report.reason = Some(otahost_adapter::Reason::new(code, stage, "why"));
+            assert_eq!(
+                standing(&report, 0).unwrap(),
+                Standing {
+                    status,
+                    sub_status,
+                    step,
+                    percent
+                },
+                "{code} {stage} {received}"
+            );
+        }
         let mut paused = report(Phase::Downloading, 500, Some(1000), 50);
         paused.paused = true;
         assert_eq!(standing(&paused, 0).unwrap().status, Status::Paused);
@@ -349,6 +371,22 @@ mod tests {
                 "{phase:?}"
             );
         }
+    }
+
+    #[test]
+    fn two_devices_share_one_percentage() {
+        let of = |first, second| {
+            let mut both = report(first, 1000, Some(1000), 0);
+            both.installs
+                .extend(report(second, 500, Some(1000), 0).installs);
+            percent(&both)
+        };
+        assert_eq!(of(Phase::Queued, Phase::Queued), 37, "bytes count");
+        assert_eq!(of(Phase::Prepared, Phase::Downloading), 37);
+        assert_eq!(of(Phase::Prepared, Phase::Prepared), 50);
+        assert_eq!(of(Phase::Succeeded, Phase::Prepared), 75);
+        assert_eq!(of(Phase::Succeeded, Phase::Confirming), 97);
+        assert_eq!(of(Phase::Succeeded, Phase::Succeeded), 99);
     }
 
     #[test]

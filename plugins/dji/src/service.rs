@@ -48,7 +48,7 @@ pub fn on_command(
             );
             vec![reply(
                 command,
-                Standing::REJECTED.data(refusal.code),
+                config.dialect().reply(Standing::REJECTED, refusal.code),
                 view.now(),
                 config,
             )]
@@ -74,7 +74,7 @@ fn ota_create(
         );
         return Ok(vec![reply(
             command,
-            ended.standing.data(ended.code),
+            config.dialect().reply(ended.standing, ended.code),
             view.now(),
             config,
         )]);
@@ -123,7 +123,7 @@ fn ota_create(
     Ok(vec![
         reply(
             command,
-            context.answer.data(Code::OK),
+            config.dialect().reply(context.answer, Code::OK),
             context.timestamp,
             config,
         ),
@@ -147,14 +147,19 @@ fn repeated(
     {
         return vec![reply(
             command,
-            before.answer.data(Code::OK),
+            config.dialect().reply(before.answer, Code::OK),
             before.timestamp,
             config,
         )];
     }
     let answer = progress::standing(report, state.percent(&report.key)).unwrap_or(Standing::SENT);
     let context = Context { answer, ..context };
-    let reply = reply(command, answer.data(Code::OK), context.timestamp, config);
+    let reply = reply(
+        command,
+        config.dialect().reply(answer, Code::OK),
+        context.timestamp,
+        config,
+    );
     vec![reply, plan.context(&context).start()]
 }
 

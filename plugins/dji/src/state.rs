@@ -22,6 +22,10 @@ pub struct State {
     pub endings: Vec<Ending>,
     /// How far the announcement to the cloud has come.
     pub presence: Presence,
+    /// The link is known to be down: what is told again waits for it.
+    pub down: bool,
+    /// How often results were told again since the last sign that somebody may listen; decides on the next wait.
+    pub told_again: u8,
 }
 
 impl State {
@@ -73,6 +77,9 @@ pub struct Ending {
     pub code: Code,
     /// How the update ended.
     pub standing: Standing,
+    /// How often the cloud was told and did not answer; none once it did, or was told often enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<u16>,
 }
 
 /// How far the announcement to the cloud has come.
@@ -93,10 +100,22 @@ pub enum Presence {
         topology: u64,
         /// The properties that were sent last.
         shown: Shown,
+        /// The same of the sub-devices, where they are configured.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<ShownOf>,
     },
 }
 
-/// The properties of the gateway that are sent when they change.
+/// The properties of a sub-device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownOf {
+    /// Its serial number.
+    pub sn: String,
+    /// What was sent of it.
+    pub shown: Shown,
+}
+
+/// The properties of a device that are sent when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// The version that runs, where it is known.
@@ -148,6 +167,7 @@ mod tests {
                 timestamp: 1,
                 code: Code::FAILED,
                 standing: Standing::REJECTED,
+                unanswered: Some(1),
             });
         }
         assert_eq!(state.endings.len(), ENDINGS_MAX);

@@ -1,10 +1,10 @@
 //! What goes over the wire: the envelope, the words for statuses and steps, and the numbers for errors.
 //!
 //! Inbound is read as tolerantly as real clouds need it (their examples omit fields, add fields and write numbers as text);
-//! outbound is written one way only.
+//! outbound is written one way only in each dialect.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// The longest `tid`, `bid` or `method` in bytes: they are kept in a job's context, which holds 4 KiB even when each byte is escaped.
 pub const ID_MAX: usize = 256;
@@ -123,7 +123,7 @@ impl Status {
     }
 }
 
-/// What is being done, in Autel's words. `Blank` stands in the replies, which carry an empty text.
+/// What is being done, in Autel's words; DJI has none. `Blank` stands in the replies, which carry an empty text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs, reason = "the vendor's page explains each word")]
@@ -196,18 +196,6 @@ impl Standing {
         step: Step::Blank,
         percent: 0,
     };
-
-    /// The `data` of a reply or an event in the Autel dialect.
-    pub fn data(&self, code: Code) -> Value {
-        json!({
-            "result": code,
-            "output": {
-                "status": self.status,
-                "sub_status": self.sub_status,
-                "progress": { "percent": self.percent, "step": self.step.number(), "step_key": self.step },
-            },
-        })
-    }
 }
 
 /// A number of the vendor's error table; 0 is success.
@@ -245,6 +233,8 @@ impl Code {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
 
     use super::*;
 
@@ -314,37 +304,6 @@ mod tests {
             let status: Status = serde_json::from_value(Value::String(word.clone())).unwrap();
             assert_eq!(Value::Bool(status.is_terminal()), terminal, "{word}");
         }
-    }
-
-    #[test]
-    fn a_reply_has_the_shape_of_autels_page() {
-        let page: Value = serde_json::from_str(include_str!(
-            "../fixtures/autel_page_ota_create_reply_sent.json"
-        ))
-        .unwrap();
-        assert_eq!(Standing::SENT.data(Code::OK), page["data"]);
-    }
-
-    #[test]
-    fn a_failed_event_has_the_shape_of_autels_page_but_no_result_of_success() {
-        let page: Value = serde_json::from_str(include_str!(
-            "../fixtures/autel_page_ota_progress_failed.json"
-        ))
-        .unwrap();
-        let standing = Standing {
-            status: Status::Failed,
-            sub_status: SubStatus::DownloadFailed,
-            step: Step::Download,
-            percent: 0,
-        };
-        assert_eq!(
-            standing.data(Code::FAILED)["output"],
-            page["data"]["output"]
-        );
-        assert_eq!(
-            page["data"]["result"], 0,
-            "the page's own example pairs failed with 0; ours never does"
-        );
     }
 
     #[test]

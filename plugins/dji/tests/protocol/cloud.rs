@@ -36,6 +36,52 @@ pub(crate) fn bench_with(config: &Value) -> Bench<Dji> {
     Bench::in_world(&config.to_string(), world).unwrap()
 }
 
+/// The serial number of the drone behind the dock.
+pub(crate) const DRONE_SN: &str = "DRONE";
+
+/// A bench with a drone behind the dock.
+pub(crate) fn dock_and_drone(config: &Value) -> Bench<Dji> {
+    let mut bench = bench_with(config);
+    let mut drone = target("drone", "7.0");
+    drone.parent = Some("dock".into());
+    for (name, value) in [("sn", DRONE_SN), ("type", "60"), ("domain", "0")] {
+        drone.attributes.push(Field {
+            name: name.into(),
+            value: value.into(),
+        });
+    }
+    bench.world.targets.push(drone);
+    bench
+}
+
+/// The cloud accepts the gateway, as the vendor's page shows it. Only where the presence is the adapter's own.
+pub(crate) fn online(bench: &mut Bench<Dji>) -> Vec<Effect> {
+    let up = bench.link("cloud", true, false).unwrap();
+    let announcement = only(STATUS, &up);
+    accepted(bench, &announcement)
+}
+
+/// The cloud's answer by the vendor's page to this announcement.
+pub(crate) fn accepted(bench: &mut Bench<Dji>, announcement: &Value) -> Vec<Effect> {
+    let mut reply: Value =
+        serde_json::from_str(include_str!("../../fixtures/dji_1_11_3_status_reply.json")).unwrap();
+    reply["tid"] = announcement["tid"].clone();
+    reply["bid"] = announcement["bid"].clone();
+    bench.message("cloud", STATUS_REPLY, &reply).unwrap()
+}
+
+/// The cloud's answer by the vendor's page to this event.
+pub(crate) fn answer(bench: &mut Bench<Dji>, event: &Value) -> Vec<Effect> {
+    let mut reply: Value = serde_json::from_str(include_str!(
+        "../../fixtures/dji_1_11_3_events_reply_envelope.json"
+    ))
+    .unwrap();
+    reply["tid"] = event["tid"].clone();
+    reply["bid"] = event["bid"].clone();
+    reply["method"] = json!("ota_progress");
+    bench.message("cloud", EVENTS_REPLY, &reply).unwrap()
+}
+
 /// The page's command with these ids.
 pub(crate) fn command(tid: &str, bid: &str) -> Value {
     let mut command: Value = serde_json::from_str(PAGE).unwrap();

@@ -170,9 +170,64 @@ fn d10_a_command_without_usable_files_is_rejected_with_312012_and_no_progress() 
         value: "drone_sn".into(),
     });
     bench.world.targets.extend([dock, drone]);
-    let page: Value =
-        serde_json::from_str(include_str!("../../fixtures/dji_1_11_3_ota_create.json")).unwrap();
-    refused(&send(&mut bench, &page), 312_012);
+    for page in [
+        include_str!("../../fixtures/dji_1_11_3_ota_create.json"),
+        include_str!("../../fixtures/dji_2026_ota_create.json"),
+    ] {
+        let page: Value = serde_json::from_str(page).unwrap();
+        refused(&send(&mut bench, &page), 312_012);
+    }
+}
+
+#[test]
+fn d10_a_consistency_upgrade_needs_a_file_like_any_other() {
+    let of_type = |kind: u64| {
+        let mut command = command("t1", "b1");
+        command["data"]["devices"][0]["firmware_upgrade_type"] = json!(kind);
+        command
+    };
+    // With a file it is carried out like a regular one.
+    let effects = send(&mut bench(), &of_type(2));
+    assert_eq!(only(REPLIES, &effects)["data"]["result"], 0);
+    assert_eq!(started(&effects)[0].installs[0].version, "1.2.0.69");
+    // Without one there is nothing to install: packages are not kept.
+    for kind in [2, 3] {
+        for field in ["file_url", "md5", "file_size"] {
+            let mut command = of_type(kind);
+            command["data"]["devices"][0]
+                .as_object_mut()
+                .unwrap()
+                .remove(field);
+            refused(&send(&mut bench(), &command), 312_012);
+        }
+    }
+    // A kind that is not carried out is said as such, whether or not it has a file.
+    for kind in [0, 1, 4, 5, u64::MAX] {
+        let mut command = of_type(kind);
+        refused(&send(&mut bench(), &command), 312_010);
+        command["data"]["devices"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("file_url");
+        refused(&send(&mut bench(), &command), 312_010);
+    }
+}
+
+#[test]
+fn a_command_without_a_timestamp_is_read_all_the_same() {
+    let mut bench = bench();
+    let mut page: Value = serde_json::from_str(include_str!(
+        "../../fixtures/dji_thirdparty_cdmi_ota_create_no_timestamp.json"
+    ))
+    .unwrap();
+    let reply = refused(&send(&mut bench, &page), 312_012);
+    assert_eq!((&reply["tid"], &reply["bid"]), (&json!("t1"), &json!("b1")));
+    // Its placeholders filled in, it is a good command.
+    let device = command("t", "b")["data"]["devices"][0].clone();
+    for field in ["sn", "file_url", "md5"] {
+        page["data"]["devices"][0][field] = device[field].clone();
+    }
+    assert_eq!(started(&send(&mut bench, &page)).len(), 1);
 }
 
 #[test]
@@ -264,6 +319,12 @@ fn what_the_host_would_refuse_is_rejected_in_the_reply() {
         ("offline", "admit", 312_022),
         ("no-space", "admit", 312_013),
         ("known-bad", "admit", 312_003),
+        ("compatible", "admit", 312_003),
+        ("rollback-index", "admit", 312_003),
+        ("authority", "admit", 312_015),
+        ("too-many-activations", "admit", 312_015),
+        ("too-many-jobs", "admit", 312_015),
+        ("downgrade", "admit", 312_017),
         ("unsupported", "admit", 312_010),
         ("invented-later", "admit", 312_013),
     ] {

@@ -4,6 +4,9 @@
 
 mod cloud;
 mod commands;
+mod dialects;
+mod dock_and_drone;
 mod presence;
 mod properties;
+mod result;
 mod update;

@@ -1,25 +1,12 @@
 //! The gateway's presence: announcement, properties, and their order.
 
-use crate::cloud::{OSD, STATE, STATUS, STATUS_REPLY, accept, at, bench, bench_with, only};
-use dji::Dji;
-use otahost_adapter::bench::{Bench, published, timers};
+use crate::cloud::{
+    DRONE_SN, OSD, STATE, STATUS, STATUS_REPLY, accept, accepted, at, bench, bench_with,
+    dock_and_drone, on, online, only,
+};
+use otahost_adapter::bench::{published, timers};
 use otahost_adapter::{Effect, Event, Field, Health, Persistence, Phase, StartReason};
 use serde_json::{Value, json};
-
-/// The cloud's answer by the vendor's page to this announcement.
-fn accepted(bench: &mut Bench<Dji>, announcement: &Value) -> Vec<Effect> {
-    let mut reply: Value =
-        serde_json::from_str(include_str!("../../fixtures/dji_1_11_3_status_reply.json")).unwrap();
-    reply["tid"] = announcement["tid"].clone();
-    reply["bid"] = announcement["bid"].clone();
-    bench.message("cloud", STATUS_REPLY, &reply).unwrap()
-}
-
-fn online(bench: &mut Bench<Dji>) -> Vec<Effect> {
-    let up = bench.link("cloud", true, false).unwrap();
-    let announcement = only(STATUS, &up);
-    accepted(bench, &announcement)
-}
 
 #[test]
 fn the_gateway_announces_itself_every_five_seconds_until_the_cloud_accepts_it() {
@@ -161,6 +148,50 @@ fn a_sub_device_is_announced_and_its_going_away_too() {
     let gone = bench.send(Event::Target("drone".into())).unwrap();
     assert_eq!(only(STATUS, &gone)["data"]["sub_devices"], json!([]));
     assert!(gone.contains(&Effect::CancelTimer("osd".into())));
+}
+
+#[test]
+fn a_sub_device_has_a_state_of_its_own_where_the_operator_names_it() {
+    const DRONE_STATE: &str = "thing/product/DRONE/state";
+    let mut bench =
+        dock_and_drone(&json!({ "gateway_sn": crate::cloud::SN, "sub_devices": [DRONE_SN] }));
+    let announced = online(&mut bench);
+    assert_eq!(
+        only(DRONE_STATE, &announced)["data"],
+        json!({ "firmware_version": "7.0", "compatible_status": 0, "firmware_upgrade_status": 0 })
+    );
+    assert_eq!(
+        only(STATE, &announced)["data"]["firmware_version"],
+        "1.2.0.68"
+    );
+    // Each is sent when it changes and not when the other does.
+    let plan = accept(&mut bench, "t1", "b1");
+    let begun = bench.report(at(&plan, Phase::Downloading, 1)).unwrap();
+    assert_eq!(only(STATE, &begun)["data"]["firmware_upgrade_status"], 1);
+    assert_eq!(
+        on(DRONE_STATE, &begun),
+        Vec::<Value>::new(),
+        "the drone is not updated"
+    );
+    bench.world.targets[1].version = Some("7.1".into());
+    let effects = bench.send(Event::Target("drone".into())).unwrap();
+    assert_eq!(
+        only(DRONE_STATE, &effects)["data"]["firmware_version"],
+        "7.1"
+    );
+    assert_eq!(on(STATE, &effects), Vec::<Value>::new());
+    assert!(
+        bench
+            .send(Event::Target("drone".into()))
+            .unwrap()
+            .is_empty()
+    );
+    // One that is away is not spoken for.
+    bench.world.targets[1].health = Health::Offline;
+    let gone = bench.send(Event::Target("drone".into())).unwrap();
+    let announcement = only(STATUS, &gone);
+    let accepted = accepted(&mut bench, &announcement);
+    assert_eq!(on(DRONE_STATE, &accepted), Vec::<Value>::new());
 }
 
 #[test]

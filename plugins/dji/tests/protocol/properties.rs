@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cloud::{EVENTS, REPLIES, SERVICES, bench, command, on, send};
+use crate::cloud::{EVENTS, REPLIES, SERVICES, SN, answer, bench, bench_with, command, on, send};
 use otahost_adapter::bench::{report, started};
 use otahost_adapter::{JobPlan, Phase, Reason, StartReason};
 use proptest::prelude::*;
@@ -60,7 +60,9 @@ enum Happening {
     Again {
         fresh_bid: bool,
     },
-    Timer,
+    Timer(&'static str),
+    Answer,
+    Link(bool),
     Pass(u64),
     Reboot,
 }
@@ -86,7 +88,9 @@ fn any_happening() -> impl Strategy<Value = Happening> {
             }
         ),
         2 => any::<bool>().prop_map(|fresh_bid| Happening::Again { fresh_bid }),
-        2 => Just(Happening::Timer),
+        3 => prop::sample::select(vec!["progress", "result"]).prop_map(Happening::Timer),
+        1 => Just(Happening::Answer),
+        1 => any::<bool>().prop_map(Happening::Link),
         2 => (0u64..15_000).prop_map(Happening::Pass),
         1 => Just(Happening::Reboot),
     ]
@@ -133,13 +137,18 @@ proptest! {
 
     #[test]
     fn whatever_is_reported_the_percentage_never_falls_and_a_business_has_one_result(
-        happenings in prop::collection::vec(any_happening(), 0..60)
+        happenings in prop::collection::vec(any_happening(), 0..60),
+        dialect in prop::sample::select(vec!["autel", "dji-v1", "dji-2026"]),
+        presence in prop::sample::select(vec!["own", "none"]),
     ) {
-        let mut bench = bench();
+        let mut bench = bench_with(&json!({ "gateway_sn": SN, "dialect": dialect, "presence": presence }));
         let first = send(&mut bench, &command("t0", "b0"));
         let mut plan: JobPlan = started(&first)[0].clone();
         bench.set_job(report(&plan, Phase::Queued));
         let mut bid = 0;
+        // Results whose tid the cloud has answered: they are not told on a timer again.
+        let mut answered: Vec<Value> = Vec::new();
+        let mut last: Option<Value> = None;
         // What the cloud has seen of each business: the percentage, and the result once there is one.
         let mut seen: BTreeMap<String, (u64, Option<Value>)> = BTreeMap::new();
         for (n, happening) in happenings.into_iter().enumerate() {
@@ -168,7 +177,21 @@ proptest! {
                     }
                     effects
                 }
-                Happening::Timer => bench.timer("progress").unwrap(),
+                Happening::Timer(name) => {
+                    let effects = bench.timer(name).unwrap();
+                    for event in on(EVENTS, &effects) {
+                        prop_assert!(!answered.contains(&event["tid"]), "told again after its answer: {event}");
+                    }
+                    effects
+                }
+                Happening::Answer => match &last {
+                    Some(event) => {
+                        answered.push(event["tid"].clone());
+                        answer(&mut bench, event)
+                    }
+                    None => continue,
+                },
+                Happening::Link(up) => bench.link("cloud", up, false).unwrap(),
                 Happening::Pass(ms) => {
                     bench.advance(ms);
                     continue;
@@ -183,6 +206,7 @@ proptest! {
                 let percent = standing["progress"]["percent"].as_u64().unwrap();
                 let entry = seen.entry(event["bid"].to_string()).or_default();
                 if event["need_reply"] == 1 {
+                    last = Some(event.clone());
                     let result = entry.1.get_or_insert_with(|| event.clone());
                     prop_assert_eq!(&*result, &event, "a second result");
                 } else {

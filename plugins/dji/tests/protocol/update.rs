@@ -2,27 +2,16 @@
 //! the adapter's.
 
 use crate::cloud::{
-    EVENTS, SERVICES, STATE, STATUS_REPLY, accept, at, bench, command, ended, is_durable, on, only,
-    send,
+    EVENTS, SERVICES, STATE, accept, at, bench, command, ended, is_durable, on, online, only, send,
 };
 use otahost_adapter::bench::{published, started, timers};
-use otahost_adapter::{Effect, Persistence, Phase, StartReason};
+use otahost_adapter::{
+    ArtifactSource, Effect, Event, FailedAttempt, JobPlan, Persistence, Phase, Reason,
+    RetryDecision, StartReason,
+};
 use serde_json::{Value, json};
 
 const SIZE: u64 = 603_696_942;
-
-/// Puts the gateway online, so that `state` and `osd` are sent.
-fn online(bench: &mut otahost_adapter::bench::Bench<dji::Dji>) -> Vec<Effect> {
-    let up = bench.link("cloud", true, false).unwrap();
-    let bid = only(crate::cloud::STATUS, &up)["bid"].clone();
-    bench
-        .message(
-            "cloud",
-            STATUS_REPLY,
-            &json!({ "tid": "t", "bid": bid, "method": "update_topo", "data": { "result": 0 } }),
-        )
-        .unwrap()
-}
 
 #[test]
 fn d02_the_happy_path_ends_in_one_ok_with_100_and_one_bid_throughout() {
@@ -296,6 +285,130 @@ fn d05_a_source_that_stays_short_is_a_failed_download() {
             json!({ "percent": 25, "step": 1, "step_key": "download_firmware" }),
             "{code}"
         );
+    }
+}
+
+/// An attempt at the only file of the plan failed with this HTTP status.
+fn attempt(plan: &JobPlan, status: u16) -> Event {
+    Event::Attempt(FailedAttempt {
+        job: plan.key.clone(),
+        install: 0,
+        attempt: 1,
+        status,
+        headers: Vec::new(),
+        body: b"<Error><Code>AccessDenied</Code></Error>".to_vec(),
+        reason: "why".into(),
+    })
+}
+
+#[test]
+fn d05_an_attempt_that_broke_off_is_left_to_the_host_which_resumes_it() {
+    for status in [0, 200, 206, 400, 401, 408, 416, 429, 500, 503] {
+        let mut bench = bench();
+        let plan = accept(&mut bench, "t1", "b1");
+        bench
+            .report(at(&plan, Phase::Downloading, SIZE / 2))
+            .unwrap();
+        let state = bench.state().to_vec();
+        assert_eq!(bench.send(attempt(&plan, status)).unwrap(), [], "{status}");
+        assert_eq!(bench.state(), state, "{status}");
+    }
+}
+
+#[test]
+fn an_address_that_is_dead_ends_the_job_at_once_and_the_next_command_goes_on() {
+    for status in [403, 404, 410] {
+        let mut bench = bench();
+        let plan = accept(&mut bench, "t1", "b1");
+        bench
+            .report(at(&plan, Phase::Downloading, SIZE / 2))
+            .unwrap();
+        let effects = bench.send(attempt(&plan, status)).unwrap();
+        let [Effect::RetryAttempt(retry)] = effects.as_slice() else {
+            panic!("{effects:?}")
+        };
+        assert_eq!((retry.job.as_str(), retry.install), (plan.key.as_str(), 0));
+        let RetryDecision::Stop(why) = &retry.decision else {
+            panic!("{retry:?}")
+        };
+        assert!(why.contains(&format!("HTTP {status}")), "{why}");
+        let event = only(
+            EVENTS,
+            &bench
+                .report(ended(&plan, Phase::Failed, "source-refused", "download"))
+                .unwrap(),
+        );
+        assert_eq!(event["data"]["output"]["sub_status"], "DOWNLOAD_FAILED");
+        // The cloud signs the address anew; the same key lets the host find what is there.
+        let mut fresh = command("t2", "b2");
+        fresh["data"]["devices"][0]["file_url"] = json!("http://192.168.1.1:9000/public/f?sig=2");
+        let again = send(&mut bench, &fresh);
+        assert_eq!(started(&again)[0].key, plan.key);
+    }
+}
+
+#[test]
+fn d17_the_address_goes_to_the_host_as_it_came_and_nothing_secret_goes_with_it() {
+    let mut bench = bench();
+    let url = "http://192.168.1.1:9000/public/f?X-Signature=1%2F2&a=b";
+    let mut command = command("t1", "b1");
+    command["data"]["devices"][0]["file_url"] = json!(url);
+    let effects = send(&mut bench, &command);
+    // An address and not a path on a link: the host fetches it, and whatever it redirects to, without credentials.
+    assert_eq!(
+        started(&effects)[0].installs[0].artifact.source,
+        ArtifactSource::Url(url.into())
+    );
+    assert!(bench.requirements.calls.is_empty() && bench.requirements.sources.is_empty());
+}
+
+#[test]
+fn what_a_job_waits_for_is_said_as_the_stage_it_is_in() {
+    let mut bench = bench();
+    let plan = accept(&mut bench, "t1", "b1");
+    let mut waits = |received, code, stage| {
+        let mut report = at(&plan, Phase::Waiting, received);
+        report.reason = Some(Reason::new(code, stage, "why"));
+        report.until = Some(1);
+        let event = only(EVENTS, &bench.report(report).unwrap());
+        let output = &event["data"]["output"];
+        assert_eq!(event["data"]["result"], 0);
+        [
+            &output["status"],
+            &output["sub_status"],
+            &output["progress"]["step_key"],
+        ]
+        .map(|v| v.as_str().unwrap().to_owned())
+    };
+    assert_eq!(waits(0, "policy", "admit"), ["sent", "", ""]);
+    assert_eq!(
+        waits(SIZE / 2, "policy", "download"),
+        ["in_progress", "DOWNLOADING", "download_firmware"]
+    );
+    assert_eq!(
+        waits(SIZE, "not-ready", "install"),
+        ["in_progress", "UPGRADING", "upgrade_firmware"]
+    );
+}
+
+#[test]
+fn what_the_operator_cancels_is_canceled_and_what_takes_too_long_is_a_timeout() {
+    for (phase, code, status) in [
+        (Phase::Cancelled, "cancelled", "canceled"),
+        (Phase::Failed, "cancelled", "canceled"),
+        (Phase::Failed, "deadline", "timeout"),
+        (Phase::Failed, "not-ready", "rejected"),
+        (Phase::Rejected, "policy", "rejected"),
+    ] {
+        let mut bench = bench();
+        let plan = accept(&mut bench, "t1", "b1");
+        let event = only(
+            EVENTS,
+            &bench.report(ended(&plan, phase, code, "install")).unwrap(),
+        );
+        assert_eq!(event["data"]["output"]["status"], status, "{code}");
+        assert_ne!(event["data"]["result"], 0, "{code}");
+        assert_eq!(event["need_reply"], 1, "{code}");
     }
 }
 
