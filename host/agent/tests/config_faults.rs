@@ -184,6 +184,94 @@ fn a_sound_configuration_is_read_whole_with_its_defaults() {
     assert_eq!(TransferConfig::default().attempts, 8);
 }
 
+#[test]
+fn readiness_policy_authority_and_deadlines_are_read_with_their_defaults() {
+    use otahost::config::*;
+    use otahost_core::policy::{Downgrade, Outside};
+    use std::time::Duration;
+    let place = Place::new();
+    let read = |text: &str| place.read(text).unwrap_or_else(|faults| panic!("{faults}"));
+
+    let config = read(SOUND);
+    let dock = config.target("dock").unwrap();
+    assert_eq!((&dock.ready, &dock.policy), (&None, &Policy::default()));
+    assert_eq!((dock.lock.len(), dock.authority.len()), (0, 0));
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    let defaults = DeadlineConfig {
+        download: hours(24),
+        waiting: hours(30 * 24),
+        prepared: hours(7 * 24),
+        install: hours(1),
+        activate: hours(1) / 2,
+    };
+    assert_eq!(config.deadlines, defaults);
+
+    let config = read(&SOUND.replace(
+        "parent = \"dock\"\n",
+        r#"parent = "dock"
+ready = { command = ["DIR/tool", "-q"] }
+authority = ["kit", "dji"]
+[targets.axis.policy]
+lock = ["/run/otahost.lock", "/run//./other"]
+window = ["mon-fri 02:00-04:00", "Sat 22:00-06:00"]
+outside = "refuse"
+downgrade = "refuse"
+activations_per_day = 2
+[deadlines]
+install = "90s"
+[adapters.kit]
+component = "dji.wasm"
+[targets.box]
+flasher = "slots"
+slots = ["DIR/slots/e", "DIR/slots/f"]
+boot = { command = ["true"] }
+trust = "unsigned"
+version = { command = ["DIR/tool", "-v"] }
+ready = { file = "/run/no-call" }
+policy = { window = ["02:00-04:00"] }
+"#,
+    ));
+    let axis = config.target("axis").unwrap();
+    assert_eq!(
+        axis.ready,
+        Some(Ready::Command(vec![place.path("tool"), "-q".into()]))
+    );
+    assert_eq!(axis.authority, ["kit", "dji"]);
+    assert_eq!(
+        axis.lock,
+        ["/run/otahost.lock", "/run/other"].map(PathBuf::from)
+    );
+    let expected = Policy {
+        windows: ["mon-fri 02:00-04:00", "sat 22:00-06:00"]
+            .map(|w| w.parse().unwrap())
+            .to_vec(),
+        outside: Outside::Refuse,
+        downgrade: Downgrade::Refuse,
+        max_activations_per_day: 2,
+    };
+    assert_eq!(axis.policy, expected);
+    let other = config.target("box").unwrap();
+    assert_eq!(other.ready, Some(Ready::File("/run/no-call".into())));
+    assert_eq!(other.policy.outside, Outside::Defer);
+    let changed = DeadlineConfig {
+        install: Duration::from_secs(90),
+        ..defaults
+    };
+    assert_eq!(config.deadlines, changed);
+}
+
+#[test]
+fn more_windows_than_are_looked_at_are_a_fault() {
+    let place = Place::new();
+    let windows = |n: usize| {
+        let list = vec!["\"02:00-04:00\""; n].join(", ");
+        place.read(&SOUND.replace(C, &format!("policy = {{ window = [{list}] }}")))
+    };
+    assert!(windows(32).is_ok());
+    let faults = windows(33).unwrap_err().to_string();
+    assert!(faults.contains("has 33 windows, may have 32"), "{faults}");
+}
+
 /// One change to the sound configuration, and the fault it makes: `line:column`, key, words of the fault, words of the advice.
 struct Case {
     from: &'static str,
@@ -211,6 +299,9 @@ const fn case(
         advice,
     }
 }
+
+/// Stands alone in its line, the last of `axis`.
+const C: &str = "confirm_within = \"90s\"";
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
@@ -294,6 +385,29 @@ const CASES: &[Case] = &[
     case("https://files.example", "https://*.example/", "38:0", "adapters.dji.grants.download[1]", "", "folder"),
     case("https://files.example", "files.example", "38:0", "adapters.dji.grants.download[1]", "is no URL", "`http://` or `https://`"),
     case("n = 0x10", "n = nan", "33:0", "adapters.dji.config.n", "JSON has no such number", "finite"),
+    // Readiness, policy, authority; the line of `confirm_within` takes what is tried.
+    case(C, "ready = {}", "29:1", "targets.axis.ready", "neither `file` nor `command`", "one of them"),
+    case(C, "ready = true", "29:9", "targets.axis.ready", "must be a table", "ready = { command ="),
+    case(C, "ready = { file = \"/run/r\", command = [\"true\"] }", "29:28", "targets.axis.ready.command", "stands beside `file`", "remove one"),
+    case(C, "ready = { file = \"run/r\" }", "29:18", "targets.axis.ready.file", "not an absolute path", "from the root on"),
+    case(C, "ready = { command = [\"/no/such\"] }", "29:22", "targets.axis.ready.command[0]", "does not exist", "install it"),
+    case(C, "policy = { windows = [] }", "29:12", "targets.axis.policy.windows", "is no key", "did you mean `window`?"),
+    case(C, "policy = { window = \"02:00-04:00\" }", "29:21", "targets.axis.policy.window", "must be a list, is a string", "window = [\"mon-fri"),
+    case(C, "policy = { window = [] }", "29:21", "targets.axis.policy.window", "always or never", "leave the key out"),
+    case(C, "policy = { window = [\"02:00-04:00\", \"mo 02:00-04:00\"] }", "29:37", "targets.axis.policy.window[1]", "is no window: `mo` is no day", "`mon-fri 02:00-04:00`"),
+    case(C, "policy = { window = [\"2-4\"] }", "29:22", "targets.axis.policy.window[0]", "`2` is no time of day", "in UTC"),
+    case(C, "policy = { window = [\"01:00-02:00\"], outside = \"wait\" }", "29:48", "targets.axis.policy.outside", "not a word that is known", "\"defer\" or \"refuse\""),
+    case(C, "policy = { outside = \"refuse\" }", "29:12", "targets.axis.policy.outside", "no effect without `window`", "remove it"),
+    case(C, "policy = { downgrade = false }", "29:24", "targets.axis.policy.downgrade", "must be a string, is a boolean", "downgrade = \"refuse\""),
+    case(C, "policy = { downgrade = \"never\" }", "29:24", "targets.axis.policy.downgrade", "not a word that is known", "\"allow\" or \"refuse\""),
+    case(C, "policy = { activations_per_day = 33 }", "29:34", "targets.axis.policy.activations_per_day", "out of range", "from 1 to 32"),
+    case(C, "policy = { lock = [\"/run/a\", \"otahost.lock\"] }", "29:30", "targets.axis.policy.lock[1]", "not an absolute path", "from the root on"),
+    case(C, "authority = [\"dij\"]", "29:14", "targets.axis.authority[0]", "no adapter `dij`", "did you mean `dji`?"),
+    case(C, "authority = [\"dji\", \"dji\"]", "29:21", "targets.axis.authority[1]", "twice", "remove one"),
+    case(C, "authority = [\"operator\"]", "29:14", "targets.axis.authority[0]", "comes first without being named", "remove it"),
+    case("[adapters.dji]\n", "[adapters.operator]\ncomponent = \"dji.wasm\"\n[adapters.dji]\n", "31:11", "adapters.operator", "the operator's own", "choose another"),
+    case("[transfer]", "[deadlines]\nprepared = \"2y\"\n[transfer]", "42:12", "deadlines.prepared", "no span of time", "`1d`"),
+    case("[transfer]", "[deadlines]\nwaiting = \"500d\"\n[transfer]", "42:11", "deadlines.waiting", "out of range", "from 1s to 365d"),
     // Syntax.
     case("id = \"gw-7\"", "id = gw-7", "2:6", "", "this is no TOML", "toml.io"),
     case("id = \"gw-7\"", "id = \"a\"\nid = \"b\"", "3:1", "", "duplicate key", "mend the line"),

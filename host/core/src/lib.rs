@@ -9,5 +9,6 @@ pub mod bytes_as_base64;
 pub mod grants;
 pub mod job;
 pub mod model;
+pub mod policy;
 pub mod topics;
 pub mod view;

@@ -2,35 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use otahost_core::job::OPERATOR;
 use otahost_core::topics;
 use serde_json::Value;
 use toml::de::DeValue;
 use url::Url;
 
 use super::reader::{Item, Section};
-use super::{AdapterConfig, Grants, TopicGrant, known, schema};
+use super::{AdapterConfig, Grants, TopicGrant, known, schema, written_names};
 
 pub(super) fn read(root: &Section<'_>) -> BTreeMap<String, AdapterConfig> {
-    // Names as they are written, so that a faulty link does not make every grant on it a second fault.
-    let names = |kind: &str, example| -> Vec<&str> {
-        let table = root.get(kind).filter(|i| i.value.is_table());
-        table
-            .map(|t| {
-                t.entries(example)
-                    .into_iter()
-                    .map(|(name, _)| name)
-                    .collect()
-            })
-            .unwrap_or_default()
-    };
-    let links = names("links", "");
-    let targets = names("targets", "");
+    let links = written_names(root, "links");
+    let targets = written_names(root, "targets");
     let mut adapters = BTreeMap::new();
     for (name, item) in root
         .get("adapters")
         .map(|a| a.named("[adapters.dji]"))
         .unwrap_or_default()
     {
+        if name == OPERATOR {
+            item.reader.fault(
+                &item.key_at,
+                &item.path,
+                "this name is the operator's own, whose jobs skip windows and come first",
+                "choose another, as in `[adapters.dji]`",
+            );
+        }
         let Some(section) = item.section(&schema::ADAPTER) else {
             continue;
         };

@@ -10,6 +10,7 @@ mod finding;
 mod links;
 mod nearest;
 mod places;
+mod policy;
 mod reader;
 pub mod schema;
 mod targets;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use finding::{Faults, Finding, Location, Severity};
 pub use otahost_core::grants::{Grants, TopicGrant};
+pub use otahost_core::policy::Policy;
 use reader::{Reader, Section};
 use toml::de::DeTable;
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub adapters: BTreeMap<String, AdapterConfig>,
     /// Budgets of every download.
     pub transfer: TransferConfig,
+    /// How long a job may stay in each part of its way.
+    pub deadlines: DeadlineConfig,
 }
 
 /// The device and this agent.
@@ -131,6 +135,23 @@ pub struct TargetConfig {
     pub probe: Option<Vec<String>>,
     /// The target this one hangs on.
     pub parent: Option<String>,
+    /// What says that it can be done without for the time of an update; `None`: it always can.
+    pub ready: Option<Ready>,
+    /// When which updates are allowed.
+    pub policy: Policy,
+    /// No update begins or is activated while one of these files exists. Absolute.
+    pub lock: Vec<PathBuf>,
+    /// Adapters in the order in which they go before each other; for [`otahost_core::policy::authority::outranks`].
+    pub authority: Vec<String>,
+}
+
+/// What says that a target is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// It is while this file exists. Absolute.
+    File(PathBuf),
+    /// It is when this program exits with status 0: program and arguments.
+    Command(Vec<String>),
 }
 
 /// How a target is written.
@@ -216,6 +237,34 @@ impl Default for TransferConfig {
         read_transfer(&Section::new(
             &reader,
             &schema::TRANSFER,
+            String::new(),
+            0..0,
+            &DeTable::new(),
+        ))
+    }
+}
+
+/// How long a job may stay in each part of its way, by a clock that does not jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadlineConfig {
+    /// From the start of the download to the verified image.
+    pub download: Duration,
+    /// Waiting before it begins.
+    pub waiting: Duration,
+    /// Verified, and waiting to be applied.
+    pub prepared: Duration,
+    /// Reading back and handing over.
+    pub install: Duration,
+    /// Switching, up to the start of the new version.
+    pub activate: Duration,
+}
+
+impl Default for DeadlineConfig {
+    fn default() -> Self {
+        let reader = Reader::new(Path::new(""), "");
+        read_deadlines(&Section::new(
+            &reader,
+            &schema::DEADLINES,
             String::new(),
             0..0,
             &DeTable::new(),
@@ -350,6 +399,10 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         None => TransferConfig::default(),
         Some(section) => read_transfer(&section?),
     };
+    let deadlines = match root.get("deadlines").map(|d| d.section(&schema::DEADLINES)) {
+        None => DeadlineConfig::default(),
+        Some(section) => read_deadlines(&section?),
+    };
     Some(Config {
         path: path.into(),
         device: device?,
@@ -357,6 +410,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         targets,
         adapters,
         transfer,
+        deadlines,
     })
 }
 
@@ -372,6 +426,30 @@ fn read_transfer(section: &Section<'_>) -> TransferConfig {
         ),
         max_size: section.size("max_size"),
     }
+}
+
+fn read_deadlines(section: &Section<'_>) -> DeadlineConfig {
+    let deadline = |name| {
+        section.duration(
+            name,
+            Duration::from_secs(1)..=Duration::from_secs(365 * 86_400),
+        )
+    };
+    DeadlineConfig {
+        download: deadline("download"),
+        waiting: deadline("waiting"),
+        prepared: deadline("prepared"),
+        install: deadline("install"),
+        activate: deadline("activate"),
+    }
+}
+
+/// Names of a table of named things as they are written, so that one that is faulty itself does not make a second fault of every
+/// mention.
+fn written_names<'t>(root: &Section<'t>, kind: &str) -> Vec<&'t str> {
+    let table = root.get(kind).filter(|i| i.value.is_table());
+    let entries = table.map(|t| t.entries("")).unwrap_or_default();
+    entries.into_iter().map(|(name, _)| name).collect()
 }
 
 /// `backoff_first` and `backoff_max` of a table that has both.
@@ -393,7 +471,7 @@ fn backoff(section: &Section<'_>) -> (Duration, Duration) {
     (first, max)
 }
 
-/// The name of a link or target that is referred to, if there is one; otherwise a fault at `item`.
+/// The name of a link, target or adapter that is referred to, if there is one; otherwise a fault at `item`.
 fn known<'a>(
     item: &reader::Item<'_>,
     kind: &str,

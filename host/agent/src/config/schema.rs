@@ -1,6 +1,10 @@
 //! Every table and key of the configuration, once: the reader refuses what is not here and takes its defaults from here, and the
 //! reference in the README is a copy of it that a test compares.
 
+mod targets;
+
+pub(super) use targets::{ATTRIBUTES, BOOT, POLICY, READY, TARGET, TRUST, VERSION};
+
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -70,7 +74,7 @@ const fn key(
 }
 
 /// Every table, in the order of the reference.
-pub static TABLES: [&Table; 14] = [
+pub static TABLES: [&Table; 17] = [
     &ROOT,
     &DEVICE,
     &LINK,
@@ -80,11 +84,14 @@ pub static TABLES: [&Table; 14] = [
     &BOOT,
     &TRUST,
     &VERSION,
+    &READY,
+    &POLICY,
     &ATTRIBUTES,
     &ADAPTER,
     &GRANTS,
     &LINK_GRANT,
     &TRANSFER,
+    &DEADLINES,
 ];
 
 pub(super) static ROOT: Table = Table {
@@ -124,6 +131,13 @@ pub(super) static ROOT: Table = Table {
             "-",
             "[transfer]",
             "Budgets of every download.",
+        ),
+        key(
+            "deadlines",
+            "table",
+            "-",
+            "[deadlines]",
+            "How long a job may stay in each part of its way.",
         ),
     ],
 };
@@ -260,147 +274,6 @@ pub(super) static PASSWORD: Table = Table {
     )],
 };
 
-pub(super) static TARGET: Table = Table {
-    path: "targets.<name>",
-    keys: &[
-        key(
-            "flasher",
-            "`\"slots\"`",
-            "required",
-            "flasher = \"slots\"",
-            "How the target is written. This version knows `slots`.",
-        ),
-        key(
-            "slots",
-            "two absolute paths",
-            "required",
-            "slots = [\"/dev/mmcblk0p2\", \"/dev/mmcblk0p3\"]",
-            "The two places that hold a version: block devices or files. One runs while the other is written.",
-        ),
-        key(
-            "boot",
-            "table",
-            "required",
-            "boot = { command = [\"/usr/libexec/otahost-boot\"] }",
-            "The boot selector; see `targets.<name>.boot`.",
-        ),
-        key(
-            "trust",
-            "`\"unsigned\"` or table",
-            "required",
-            "trust = { minisign = [\"RWQ…\"], compatible = \"evonest-dock\" }",
-            "Whose images may be installed; see `targets.<name>.trust`. `\"unsigned\"` says in so many words that anybody's may.",
-        ),
-        key(
-            "version",
-            "table",
-            "required",
-            "version = { file = \"/etc/os-release\", key = \"VERSION_ID\" }",
-            "Where the running version is read; see `targets.<name>.version`. Without it nobody could tell whether an update worked.",
-        ),
-        key(
-            "attributes",
-            "table of strings",
-            "-",
-            "attributes = { sn = \"NM1923221021\" }",
-            "Free attributes that adapters see.",
-        ),
-        key(
-            "confirm_within",
-            "time, 1s to 1d",
-            "10m",
-            "confirm_within = \"10m\"",
-            "How long after its first boot a new version has to prove itself before the old one comes back.",
-        ),
-        key(
-            "probe",
-            "command",
-            "-",
-            "probe = [\"/usr/libexec/health\"]",
-            "Exit status 0 says that the new version is well. Without it, running is proof enough.",
-        ),
-        key(
-            "parent",
-            "name of a target",
-            "-",
-            "parent = \"dock\"",
-            "The target this one hangs on.",
-        ),
-    ],
-};
-
-pub(super) static ATTRIBUTES: Table = Table {
-    path: "targets.<name>.attributes",
-    keys: &[],
-};
-
-pub(super) static BOOT: Table = Table {
-    path: "targets.<name>.boot",
-    keys: &[
-        key(
-            "file",
-            "absolute path",
-            "-",
-            "boot = { file = \"/boot/otahost-slots\" }",
-            "A selector kept in a file, for boot loaders that read one (and for tests).",
-        ),
-        key(
-            "command",
-            "command",
-            "-",
-            "boot = { command = [\"/usr/libexec/otahost-boot\"] }",
-            "A program that gets, sets and marks slots: fits any boot loader. Exactly one of `file` and `command`.",
-        ),
-    ],
-};
-
-pub(super) static TRUST: Table = Table {
-    path: "targets.<name>.trust",
-    keys: &[
-        key(
-            "minisign",
-            "list of public keys",
-            "required",
-            "minisign = [\"RWQ…\"]",
-            "Minisign public keys; an image must be signed by one of them. `otahost keygen` makes a pair.",
-        ),
-        key(
-            "compatible",
-            "string",
-            "-",
-            "compatible = \"evonest-dock\"",
-            "The signed image must name exactly this in `compatible`.",
-        ),
-    ],
-};
-
-pub(super) static VERSION: Table = Table {
-    path: "targets.<name>.version",
-    keys: &[
-        key(
-            "file",
-            "absolute path",
-            "-",
-            "version = { file = \"/etc/os-release\", key = \"VERSION_ID\" }",
-            "File that holds the version.",
-        ),
-        key(
-            "key",
-            "string",
-            "-",
-            "version = { file = \"/etc/os-release\", key = \"VERSION_ID\" }",
-            "The file has lines `KEY=value`; take this key's. Without it the whole file, trimmed, is the version.",
-        ),
-        key(
-            "command",
-            "command",
-            "-",
-            "version = { command = [\"/usr/libexec/dock-version\"] }",
-            "Program that prints the version. Exactly one of `file` and `command`.",
-        ),
-    ],
-};
-
 pub(super) static ADAPTER: Table = Table {
     path: "adapters.<name>",
     keys: &[
@@ -512,6 +385,47 @@ pub(super) static TRANSFER: Table = Table {
             "4GiB",
             "max_size = \"4GiB\"",
             "Artifacts larger than this are refused before they are fetched.",
+        ),
+    ],
+};
+
+pub(super) static DEADLINES: Table = Table {
+    path: "deadlines",
+    keys: &[
+        key(
+            "download",
+            "time, 1s to 365d",
+            "24h",
+            "download = \"24h\"",
+            "From the start of the download to the verified image, pauses between attempts included; then the job fails.",
+        ),
+        key(
+            "waiting",
+            "time, 1s to 365d",
+            "30d",
+            "waiting = \"30d\"",
+            "How long a job may wait for a window, a lock file or its turn before it begins.",
+        ),
+        key(
+            "prepared",
+            "time, 1s to 365d",
+            "7d",
+            "prepared = \"7d\"",
+            "How long a verified image may wait to be applied: for its platform's word, a window, or readiness.",
+        ),
+        key(
+            "install",
+            "time, 1s to 365d",
+            "1h",
+            "install = \"1h\"",
+            "Reading the verified image back and handing it to the target.",
+        ),
+        key(
+            "activate",
+            "time, 1s to 365d",
+            "30m",
+            "activate = \"30m\"",
+            "Switching to the new version, the reboot included. What follows is `confirm_within` of the target.",
         ),
     ],
 };

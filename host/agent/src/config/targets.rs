@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::links::lift;
 use super::places::SlotAt;
 use super::reader::{Item, Section};
-use super::{BootConfig, FlasherConfig, TargetConfig, TrustConfig, VersionSource, known, schema};
+use super::{
+    BootConfig, FlasherConfig, TargetConfig, TrustConfig, VersionSource, known, policy, schema,
+    written_names,
+};
 
 pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<(String, TargetConfig)>, Vec<SlotAt<'t>>) {
     let items = root
@@ -13,6 +16,7 @@ pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<(String, TargetConfig)>, Vec<
         .map(|t| t.named("[targets.dock]"))
         .unwrap_or_default();
     let names: Vec<_> = items.iter().map(|(name, _)| *name).collect();
+    let adapters = written_names(root, "adapters");
     let mut targets = Vec::new();
     let mut slots = Vec::new();
     let mut parents = Vec::new();
@@ -27,7 +31,7 @@ pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<(String, TargetConfig)>, Vec<
         {
             parents.push((*name, above, parent.clone()));
         }
-        if let Some(target) = target(&section, name, &mut slots) {
+        if let Some(target) = target(&section, name, &mut slots, &adapters) {
             targets.push(((*name).to_owned(), target));
         }
     }
@@ -59,6 +63,7 @@ fn target<'t>(
     section: &Section<'t>,
     name: &str,
     slots: &mut Vec<SlotAt<'t>>,
+    adapters: &[&str],
 ) -> Option<TargetConfig> {
     let flasher = flasher(section, name, slots);
     let trust = section
@@ -85,6 +90,9 @@ fn target<'t>(
         Duration::from_secs(1)..=Duration::from_secs(86_400),
     );
     let probe = section.get("probe").map(|i| i.command());
+    let ready = section.get("ready").map(|i| policy::ready(&i));
+    let (policy, lock) = policy::policy(section);
+    let authority = policy::authority(section, adapters);
     Some(TargetConfig {
         at: section.location(),
         flasher: flasher?,
@@ -96,6 +104,10 @@ fn target<'t>(
         parent: section
             .get("parent")
             .and_then(|p| p.value.as_str().map(str::to_owned)),
+        ready: lift(ready)?,
+        policy,
+        lock,
+        authority,
     })
 }
 
@@ -147,7 +159,11 @@ fn flasher<'t>(
 }
 
 /// Exactly one of two keys.
-fn one_of<'t>(section: &Section<'t>, first: &str, second: &str) -> Option<(bool, Item<'t>)> {
+pub(super) fn one_of<'t>(
+    section: &Section<'t>,
+    first: &str,
+    second: &str,
+) -> Option<(bool, Item<'t>)> {
     match (section.get(first), section.get(second)) {
         (Some(item), None) => Some((true, item)),
         (None, Some(item)) => Some((false, item)),
