@@ -23,7 +23,9 @@ use crate::config::{
     TrustConfig,
 };
 use crate::outside::{Device, TargetQuestions};
-use crate::platform::{AdapterSetup, Platform, Setup, TargetSetup, TransferSetup};
+use crate::platform::{
+    AdapterSetup, Deadlines, Locks, Platform, Setup, TargetSetup, TransferSetup,
+};
 use crate::sources::RealSources;
 
 /// The largest component file.
@@ -104,7 +106,14 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
                     })
                     .collect(),
                 trust,
+                compatible: match &target.trust {
+                    TrustConfig::Minisign { compatible, .. } => compatible.clone(),
+                    TrustConfig::Unsigned => None,
+                },
                 confirm_within: target.confirm_within,
+                confirm_by_adapter: target.confirm_by_adapter,
+                policy: target.policy.clone(),
+                authority: target.authority.clone(),
             }),
             Err(what) => {
                 let key = format!("targets.{id}.trust");
@@ -135,6 +144,13 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
         adapters,
         targets,
         transfer,
+        deadlines: Deadlines {
+            waiting: config.deadlines.waiting,
+            download: config.deadlines.download,
+            prepared: config.deadlines.prepared,
+            install: config.deadlines.install,
+            activate: config.deadlines.activate,
+        },
     };
     Ok(Assembled { setup, links })
 }
@@ -235,16 +251,27 @@ fn mqtt_link(config: &crate::config::MqttConfig) -> Result<MqttLink, String> {
     MqttLink::new(options).map_err(|e| e.to_string())
 }
 
+/// The boot selector of a target.
+///
+/// # Errors
+/// What makes it impossible.
+pub fn selector(
+    disk: Arc<dyn Disk>,
+    boot: &BootConfig,
+) -> Result<Box<dyn BootSelector>, FlashError> {
+    Ok(match boot {
+        BootConfig::File(path) => Box::new(FileSelector::new(disk, Place::operator(path))),
+        BootConfig::Command(command) => Box::new(CommandSelector::new(command.clone())?),
+    })
+}
+
 /// The flasher of a target.
 ///
 /// # Errors
 /// What makes the boot selector impossible.
 pub fn flasher(disk: Arc<dyn Disk>, target: &TargetConfig) -> Result<Arc<dyn Flasher>, FlashError> {
     let FlasherConfig::Slots { slots, boot } = &target.flasher;
-    let selector: Box<dyn BootSelector> = match boot {
-        BootConfig::File(path) => Box::new(FileSelector::new(disk.clone(), Place::operator(path))),
-        BootConfig::Command(command) => Box::new(CommandSelector::new(command.clone())?),
-    };
+    let selector = selector(disk.clone(), boot)?;
     Ok(Arc::new(Slots::new(
         disk,
         slots.clone().map(Place::operator),
@@ -309,6 +336,8 @@ pub fn platform(config: &Config, assembled: &Assembled) -> Result<Platform, Vec<
                 TargetQuestions {
                     version: t.version.clone(),
                     probe: t.probe.clone(),
+                    ready: t.ready.clone(),
+                    lock: t.lock.clone(),
                 },
             )
         })
@@ -338,5 +367,7 @@ pub fn platform(config: &Config, assembled: &Assembled) -> Result<Platform, Vec<
         }),
         flashers,
         outside: Arc::new(outside),
+        process: format!("{} {:?}", std::process::id(), std::time::SystemTime::now()),
+        locks: Locks::default(),
     })
 }

@@ -5,6 +5,7 @@ pub mod assemble;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod deadman;
 pub mod engine;
 pub mod exit;
 pub mod outside;

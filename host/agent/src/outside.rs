@@ -1,21 +1,18 @@
 //! The device as it really is: clock, boot id, versions, probes and the reboot, by files and programs of the operator.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use otahost_core::model::{ClockQuality, Instant};
+use otahost_flash::program::{self, Limits};
 
-use crate::config::VersionSource;
+use crate::config::{Ready, VersionSource};
 use crate::platform::Outside;
 
-/// Time a program of the operator has.
-const PROGRAM_TIME: Duration = Duration::from_secs(30);
-/// Most bytes read of a version file or of a program's output.
-const MAX_OUTPUT: u64 = 64 * 1024;
+/// Most bytes read of a version file.
+const MAX_FILE: u64 = 64 * 1024;
 /// Longest version.
 const MAX_VERSION: usize = 200;
 /// Nothing this agent is part of was built before: 2026-01-01.
@@ -28,6 +25,10 @@ pub struct TargetQuestions {
     pub version: VersionSource,
     /// Program whose exit status 0 says that it is well.
     pub probe: Option<Vec<String>>,
+    /// What says that it can be done without for the time of an update.
+    pub ready: Option<Ready>,
+    /// Files that forbid updates while they exist.
+    pub lock: Vec<PathBuf>,
 }
 
 /// The real device.
@@ -148,6 +149,25 @@ impl Outside for Device {
         }
     }
 
+    fn locked(&self, target: &str) -> Option<String> {
+        let lock = self
+            .targets
+            .get(target)?
+            .lock
+            .iter()
+            .find(|file| file.exists())?;
+        Some(lock.display().to_string())
+    }
+
+    fn ready(&self, target: &str) -> Result<(), String> {
+        match self.targets.get(target).and_then(|q| q.ready.as_ref()) {
+            None => Ok(()),
+            Some(Ready::File(file)) if file.exists() => Ok(()),
+            Some(Ready::File(file)) => Err(format!("{} does not exist", file.display())),
+            Some(Ready::Command(command)) => run(command).map(|_| ()),
+        }
+    }
+
     fn reboot(&self) -> Result<(), String> {
         run(&self.reboot).map(|_| ())
     }
@@ -176,86 +196,14 @@ fn value_of(text: &str, key: &str) -> Option<String> {
 fn read_short(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?
-        .take(MAX_OUTPUT)
+        .take(MAX_FILE)
         .read_to_string(&mut text)?;
     Ok(text)
 }
 
-struct Words<'a>(&'a [String]);
-
-impl fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(" "))
-    }
-}
-
-/// Runs a program of the operator to its end and gives what it printed. It gets no input; one that takes longer than 30 s is killed.
+/// Runs a program of the operator to its end and gives what it printed.
 fn run(command: &[String]) -> Result<String, String> {
-    let shown = Words(command);
-    let (program, arguments) = command.split_first().ok_or("the command is empty")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("cannot run `{shown}`: {e}"))?;
-    let reader = |pipe: Option<Box<dyn Read + Send>>| {
-        std::thread::spawn(move || {
-            let mut text = Vec::new();
-            if let Some(pipe) = pipe {
-                // A program that prints without end is stopped by its time, not by our memory.
-                let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut text);
-            }
-            String::from_utf8_lossy(&text).into_owned()
-        })
-    };
-    let out = reader(
-        child
-            .stdout
-            .take()
-            .map(|p| Box::new(p) as Box<dyn Read + Send>),
-    );
-    let err = reader(
-        child
-            .stderr
-            .take()
-            .map(|p| Box::new(p) as Box<dyn Read + Send>),
-    );
-    let deadline = std::time::Instant::now() + PROGRAM_TIME;
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if std::time::Instant::now() >= deadline => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!(
-                    "`{shown}` did not end within {} s and was killed",
-                    PROGRAM_TIME.as_secs()
-                ));
-            }
-            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-            Err(e) => return Err(format!("cannot wait for `{shown}`: {e}")),
-        }
-    };
-    let (out, err) = (
-        out.join().unwrap_or_default(),
-        err.join().unwrap_or_default(),
-    );
-    if status.success() {
-        Ok(out)
-    } else {
-        let said = err
-            .lines()
-            .find(|l| !l.trim().is_empty())
-            .unwrap_or("")
-            .trim()
-            .to_owned();
-        Err(format!(
-            "`{shown}` failed ({status}){}{said}",
-            if said.is_empty() { "" } else { ": " }
-        ))
-    }
+    program::run(command, Limits::default()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -265,6 +213,22 @@ mod tests {
 
     fn words(command: &[&str]) -> Vec<String> {
         command.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    /// A device with one target `t`, whose questions are answered by these shell scripts.
+    fn device(version: &str, probe: &str, reboot: &str) -> Device {
+        let dir = tempfile::tempdir().unwrap();
+        let boot_id = dir.path().join("boot-id");
+        std::fs::write(&boot_id, "b\n").unwrap();
+        let shell = |script: &str| words(&["/bin/sh", "-c", script]);
+        let questions = TargetQuestions {
+            version: VersionSource::Command(shell(version)),
+            probe: Some(shell(probe)),
+            ready: None,
+            lock: vec![],
+        };
+        let targets = [("t".to_owned(), questions)].into();
+        Device::new(&boot_id, shell(reboot), targets).unwrap()
     }
 
     #[test]
@@ -277,42 +241,36 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_fails_says_what_it_said() {
-        assert_eq!(
-            run(&words(&["/bin/sh", "-c", "echo 1.2"])).unwrap(),
-            "1.2\n"
-        );
-        let error = run(&words(&["/bin/sh", "-c", "echo no battery >&2; exit 3"])).unwrap_err();
-        assert!(
-            error.contains("no battery") && error.contains('3'),
-            "{error}"
-        );
-        assert!(
-            run(&words(&["/nonexistent/program"]))
-                .unwrap_err()
-                .contains("cannot run")
-        );
-    }
-
-    #[test]
     fn a_version_of_several_lines_is_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let boot_id = dir.path().join("boot-id");
-        std::fs::write(&boot_id, "b\n").unwrap();
-        let ask = |script: &str| {
-            let version = VersionSource::Command(words(&["/bin/sh", "-c", script]));
-            let targets = [(
-                "t".to_owned(),
-                TargetQuestions {
-                    version,
-                    probe: None,
-                },
-            )]
-            .into();
-            Device::new(&boot_id, vec![], targets).unwrap().version("t")
-        };
+        let ask = |script: &str| device(script, "true", "true").version("t");
         assert_eq!(ask("echo 1.2").unwrap(), "1.2");
         assert!(ask("echo 1; echo 2").is_err());
         assert!(ask("true").is_err());
+    }
+
+    #[test]
+    fn what_a_program_of_the_operator_complains_of_is_passed_on() {
+        let failing = "echo no battery >&2; exit 3";
+        let device = device(failing, failing, failing);
+        for error in [
+            device.version("t").unwrap_err(),
+            device.probe("t").unwrap_err(),
+            device.reboot().unwrap_err(),
+        ] {
+            assert!(
+                error.contains("no battery") && error.contains('3'),
+                "{error}"
+            );
+        }
+    }
+
+    /// What it leaves behind keeps its outputs open, and nobody waits for that.
+    #[test]
+    fn a_reboot_that_goes_on_in_the_background_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let go = dir.path().join("go");
+        let script = format!("(until test -e {}; do sleep 0.05; done) &", go.display());
+        device("true", "true", &script).reboot().unwrap();
+        std::fs::write(&go, "").unwrap();
     }
 }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use otahost_core::backoff::Backoff;
 use otahost_core::grants::Grants;
 use otahost_core::model::{ClockQuality, Field, Install, Instant, Requirements};
+use otahost_core::policy::Policy;
 use otahost_disk::{Disk, Place, Seam};
 use otahost_flash::Flasher;
 use otahost_links::Link;
@@ -30,6 +31,10 @@ pub trait Outside: Debug + Send + Sync {
     fn version(&self, target: &str) -> Result<String, String>;
     /// Asks the target's probe; without one it is well.
     fn probe(&self, target: &str) -> Result<(), String>;
+    /// The lock file that forbids updates of a target now, if there is one.
+    fn locked(&self, target: &str) -> Option<String>;
+    /// Whether a target can be done without for the time of an update, or why not.
+    fn ready(&self, target: &str) -> Result<(), String>;
     /// Asks for a reboot; returns when the request was taken.
     fn reboot(&self) -> Result<(), String>;
 }
@@ -61,6 +66,22 @@ pub struct Platform {
     pub flashers: BTreeMap<String, Arc<dyn Flasher>>,
     /// The device.
     pub outside: Arc<dyn Outside>,
+    /// Names this process: a start by another one in the same boot, soon after the last, is a crash. Starts within one process are not.
+    pub process: String,
+    /// One writer at a time for each target. Kept here and not in the engine, because work of an engine that ended may still run when
+    /// the next one starts.
+    pub locks: Locks,
+}
+
+/// The write locks of the targets.
+pub type Locks = Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>;
+
+impl Platform {
+    /// The write lock of a target.
+    pub fn lock_of(&self, target: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(target.to_owned()).or_default().clone()
+    }
 }
 
 /// An adapter, loaded and compared with its grants.
@@ -91,8 +112,16 @@ pub struct TargetSetup {
     pub attributes: Vec<Field>,
     /// Whose images it takes.
     pub trust: Trust,
+    /// What a signed image must name as `compatible`.
+    pub compatible: Option<String>,
     /// Time a new version has to prove itself.
     pub confirm_within: Duration,
+    /// The adapter that asked has to accept the new version too.
+    pub confirm_by_adapter: bool,
+    /// When which updates are allowed.
+    pub policy: Policy,
+    /// Adapters in the order in which they go before each other.
+    pub authority: Vec<String>,
 }
 
 /// Budgets of transfers.
@@ -108,6 +137,21 @@ pub struct TransferSetup {
     pub tuning: Tuning,
 }
 
+/// How long a job may be in a phase.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Queued or waiting for policy and readiness.
+    pub waiting: Duration,
+    /// Downloading and verifying.
+    pub download: Duration,
+    /// Prepared, until it is told to go on.
+    pub prepared: Duration,
+    /// Reading back what is staged.
+    pub install: Duration,
+    /// Switching, reboot included.
+    pub activate: Duration,
+}
+
 /// The configuration as the engine needs it.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -119,4 +163,6 @@ pub struct Setup {
     pub targets: Vec<TargetSetup>,
     /// Budgets.
     pub transfer: TransferSetup,
+    /// Deadlines.
+    pub deadlines: Deadlines,
 }

@@ -20,7 +20,7 @@ const RELOAD_FIRST: Duration = Duration::from_secs(1);
 /// Longest such wait.
 const RELOAD_MAX: Duration = Duration::from_secs(60);
 /// How long the device may take from the reboot request to the end of this process.
-const REBOOT_WITHIN: Duration = Duration::from_secs(300);
+const REBOOT_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs the agent until it is told to stop.
 ///
@@ -37,6 +37,13 @@ pub fn run(config: Config) -> Result<(), ExitError> {
     let assembled = assemble::assemble(&config).map_err(refuse)?;
     let platform = assemble::platform(&config, &assembled).map_err(refuse)?;
     let setup = Arc::new(assembled.setup);
+    // Work beside the engine that dies without a word would leave a job or an adapter hanging for ever. The service manager starts the
+    // agent again, on the path that every crash takes.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

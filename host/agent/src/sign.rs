@@ -2,21 +2,18 @@
 //!
 //! The payload is read once: what is signed is what was written, even if somebody changes the input meanwhile.
 
-use std::fmt;
+mod keys;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 use otahost_transfer::header::{self, HEADER_LEN, HeaderError};
+use otahost_transfer::{Signature, SignatureError, UNTRUSTED_COMMENT};
 
-pub use otahost_transfer::header::Claims;
-
-/// The largest key file.
-const MAX_KEY_FILE: u64 = 64 * 1024;
+pub use keys::{KeyFiles, SigningKey, read_password, write_key_pair};
+pub use otahost_transfer::Claims;
 
 /// Why something could not be signed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +44,9 @@ pub enum SignError {
         /// What to do.
         advice: &'static str,
     },
+    /// The claims cannot be signed.
+    #[error("the signature cannot be made: {0}")]
+    Claims(#[from] SignatureError),
     /// The claims do not fit into a header.
     #[error("the header cannot be made: {0}")]
     Header(#[from] HeaderError),
@@ -60,7 +60,7 @@ impl SignError {
     pub fn advice(&self) -> &'static str {
         match self {
             SignError::Key { advice, .. } | SignError::Input { advice, .. } => advice,
-            SignError::Header(_) => {
+            SignError::Claims(_) | SignError::Header(_) => {
                 "shorten --compatible and --version; they take plain text without tabs"
             }
             SignError::Io { .. } | SignError::Minisign(_) => "",
@@ -77,178 +77,12 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SignE
     }
 }
 
-/// A secret key, ready to sign.
-#[derive(Clone)]
-pub struct SigningKey {
-    secret: SecretKey,
-    public: PublicKey,
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.public_key())
-    }
-}
-
-impl SigningKey {
-    /// A new key.
-    ///
-    /// # Errors
-    /// The system has no random numbers.
-    pub fn generate() -> Result<Self, SignError> {
-        let pair = KeyPair::generate_unencrypted_keypair()
-            .map_err(|e| SignError::Minisign(e.to_string()))?;
-        Ok(SigningKey {
-            secret: pair.sk,
-            public: pair.pk,
-        })
-    }
-
-    /// Reads a minisign secret key file, with the password it is encrypted with, if it is.
-    ///
-    /// # Errors
-    /// The file cannot be read or is no key; the password is missing, wrong or too much.
-    pub fn load(path: &Path, password: Option<&str>) -> Result<Self, SignError> {
-        Self::from_text(&read_small(path, "read the secret key")?, password)
-    }
-
-    /// The same for the text of such a file.
-    ///
-    /// # Errors
-    /// As for [`SigningKey::load`].
-    pub fn from_text(text: &str, password: Option<&str>) -> Result<Self, SignError> {
-        let no_key = || SignError::Key {
-            what: "this is no minisign secret key".into(),
-            advice: "name the `.key` file that `otahost keygen` or `minisign -G` wrote",
-        };
-        let line = text.lines().nth(1).ok_or_else(no_key)?;
-        let bytes = STANDARD.decode(line.trim()).map_err(|_| no_key())?;
-        // After the signature algorithm, two bytes name the key derivation: `Sc`, or zeros for none.
-        let encrypted = match bytes.get(2..4) {
-            Some([0, 0]) => false,
-            Some(b"Sc") => true,
-            _ => return Err(no_key()),
-        };
-        let parsed = SecretKeyBox::from(text.to_owned());
-        let secret = match (encrypted, password) {
-            (false, _) => SecretKey::from_unencrypted_box(parsed).map_err(|_| no_key())?,
-            (true, Some(password)) => SecretKey::from_box(parsed, Some(password.to_owned()))
-                .map_err(|e| SignError::Key {
-                    what: format!("the secret key cannot be decrypted: {e}"),
-                    advice: "check the file that --password-file names",
-                })?,
-            (true, None) => {
-                return Err(SignError::Key {
-                    what: "the secret key is encrypted".into(),
-                    advice: "give its password with --password-file FILE",
-                });
-            }
-        };
-        let public = PublicKey::from_secret_key(&secret).map_err(|_| no_key())?;
-        Ok(SigningKey { secret, public })
-    }
-
-    /// The public key, as `trust.minisign` takes it.
-    pub fn public_key(&self) -> String {
-        self.public.to_base64()
-    }
-}
-
-/// The password in a file: its first line.
-///
-/// # Errors
-/// The file cannot be read, or is empty.
-pub fn read_password(path: &Path) -> Result<String, SignError> {
-    let text = read_small(path, "read the password")?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(SignError::Key {
-            what: format!("{} is empty", path.display()),
-            advice: "write the password into its first line",
-        }),
-    }
-}
-
-fn read_small(path: &Path, doing: &'static str) -> Result<String, SignError> {
-    let mut text = String::new();
-    let file = File::open(path).map_err(io_error(doing, path))?;
-    file.take(MAX_KEY_FILE)
-        .read_to_string(&mut text)
-        .map_err(io_error(doing, path))?;
-    Ok(text)
-}
-
-/// Where [`write_key_pair`] put a new pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFiles {
-    /// The secret key, mode 0600.
-    pub secret: PathBuf,
-    /// The public key.
-    pub public: PathBuf,
-    /// The public key as `trust.minisign` takes it.
-    pub public_key: String,
-}
-
-/// Makes a pair and writes `PREFIX.key` (mode 0600) and `PREFIX.pub`, in minisign's format. With a password the secret key is
-/// encrypted.
-///
-/// # Errors
-/// One of the files is there already: keys are never overwritten. Or they cannot be written.
-pub fn write_key_pair(prefix: &Path, password: Option<&str>) -> Result<KeyFiles, SignError> {
-    let with = |ending: &str| {
-        let mut path = prefix.as_os_str().to_owned();
-        path.push(ending);
-        PathBuf::from(path)
-    };
-    let (secret_path, public_path) = (with(".key"), with(".pub"));
-    for path in [&secret_path, &public_path] {
-        if path.symlink_metadata().is_ok() {
-            return Err(SignError::Input {
-                what: format!(
-                    "{} is there already, and keys are never overwritten",
-                    path.display()
-                ),
-                advice: "choose another prefix, or move the old pair away",
-            });
-        }
-    }
-    let crypto = |e: minisign::PError| SignError::Minisign(e.to_string());
-    let pair = match password {
-        Some(password) => KeyPair::generate_encrypted_keypair(Some(password.to_owned())),
-        None => KeyPair::generate_unencrypted_keypair(),
-    }
-    .map_err(crypto)?;
-    let secret = pair
-        .sk
-        .to_box(Some("otahost secret key"))
-        .map_err(crypto)?
-        .into_string();
-    let public = pair.pk.to_box().map_err(crypto)?.into_string();
-    for (path, text, mode) in [(&secret_path, secret, 0o600), (&public_path, public, 0o644)] {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path);
-        let written = file.and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(io_error("write", path))?;
-    }
-    Ok(KeyFiles {
-        secret: secret_path,
-        public: public_path,
-        public_key: pair.pk.to_base64(),
-    })
-}
-
 /// What was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// Bytes of the payload.
     pub payload: u64,
-    /// Bytes of the signed artifact.
+    /// Bytes of the artifact that is to be published: the payload, and its header if it has one.
     pub total: u64,
     /// The public key that verifies it.
     pub public_key: String,
@@ -268,6 +102,60 @@ pub fn sign_file(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Signed, SignError> {
     let comment = claims.to_trusted_comment()?;
+    let image = open_image(input, output)?;
+    let (mut target, temporary) = Temporary::create(output)?;
+    target
+        .seek(SeekFrom::Start(HEADER_LEN as u64))
+        .map_err(io_error("write", &temporary.0))?;
+    let mut copy = Copy::new(image, Some(&mut target), progress);
+    let signed = copy.sign(key, &comment, &temporary.0)?;
+    let payload = copy.done;
+    let header = header::assemble(&signed)?;
+    target
+        .rewind()
+        .and_then(|()| target.write_all(&header))
+        .map_err(io_error("write", &temporary.0))?;
+    temporary.settle(&target, output)?;
+    Ok(Signed {
+        payload,
+        total: payload + HEADER_LEN as u64,
+        public_key: key.public_key(),
+    })
+}
+
+/// Writes the signature of `input` to `output`, which belongs beside the image, under its name with `.minisig` behind. The image
+/// itself stays as it is. Else as [`sign_file`].
+///
+/// # Errors
+/// As for [`sign_file`].
+pub fn sign_beside(
+    key: &SigningKey,
+    input: &Path,
+    output: &Path,
+    claims: &Claims,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Signed, SignError> {
+    let comment = claims.to_trusted_comment()?;
+    let image = open_image(input, output)?;
+    let mut copy = Copy::new(image, None, progress);
+    let signed = copy.sign(key, &comment, output)?;
+    let payload = copy.done;
+    // Read as a device will read it.
+    let signature = Signature::parse(&signed)?;
+    let (mut target, temporary) = Temporary::create(output)?;
+    target
+        .write_all(signature.text().as_bytes())
+        .map_err(io_error("write", &temporary.0))?;
+    temporary.settle(&target, output)?;
+    Ok(Signed {
+        payload,
+        total: payload,
+        public_key: key.public_key(),
+    })
+}
+
+/// Opens what is to be signed, and looks whether that makes sense. Gives its size too.
+fn open_image(input: &Path, output: &Path) -> Result<(File, u64), SignError> {
     let mut source = File::open(input).map_err(io_error("read", input))?;
     let found = source.metadata().map_err(io_error("read", input))?;
     let refuse = |what: String, advice| Err(SignError::Input { what, advice });
@@ -304,69 +192,40 @@ pub fn sign_file(
         );
     }
     source.rewind().map_err(io_error("read", input))?;
-
-    // A name that nobody has, so that not even a file called like it is lost.
-    let mut temporary = output.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let target = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)
-        .map_err(io_error("write", &temporary))?;
-    let temporary = Temporary(temporary);
-    let mut copy = Copy {
-        source: BufReader::with_capacity(256 * 1024, source),
-        target,
-        done: 0,
-        total: found.len(),
-        progress,
-        failed: None,
-    };
-    copy.target
-        .seek(SeekFrom::Start(HEADER_LEN as u64))
-        .map_err(io_error("write", &temporary.0))?;
-    let signed = minisign::sign(
-        Some(&key.public),
-        &key.secret,
-        &mut copy,
-        Some(&comment),
-        Some(header::UNTRUSTED_COMMENT),
-    );
-    let Copy {
-        mut target,
-        done,
-        failed,
-        ..
-    } = copy;
-    if let Some(source) = failed {
-        return Err(io_error("write", &temporary.0)(source));
-    }
-    let signature = signed
-        .map_err(|e| SignError::Minisign(e.to_string()))?
-        .into_string();
-    let header = header::assemble(&signature)?;
-    let mut finish = || -> io::Result<()> {
-        target.rewind()?;
-        target.write_all(&header)?;
-        target.sync_all()?;
-        std::fs::rename(&temporary.0, output)?;
-        let directory = output
-            .parent()
-            .filter(|d| !d.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()
-    };
-    finish().map_err(io_error("write", output))?;
-    Ok(Signed {
-        payload: done,
-        total: done + HEADER_LEN as u64,
-        public_key: key.public_key(),
-    })
+    Ok((source, found.len()))
 }
 
 /// Removed when something went wrong before the rename.
 struct Temporary(PathBuf);
+
+impl Temporary {
+    /// A file beside `output` under a name that nobody has, so that not even a file called like it is lost.
+    fn create(output: &Path) -> Result<(File, Self), SignError> {
+        let mut path = output.as_os_str().to_owned();
+        path.push(format!(".{}.new", std::process::id()));
+        let path = PathBuf::from(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(io_error("write", &path))?;
+        Ok((file, Temporary(path)))
+    }
+
+    /// Makes `file`, which is this one, durable under its own name.
+    fn settle(&self, file: &File, output: &Path) -> Result<(), SignError> {
+        let settle = || -> io::Result<()> {
+            file.sync_all()?;
+            std::fs::rename(&self.0, output)?;
+            let directory = output
+                .parent()
+                .filter(|d| !d.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            File::open(directory)?.sync_all()
+        };
+        settle().map_err(io_error("write", output))
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
@@ -374,10 +233,10 @@ impl Drop for Temporary {
     }
 }
 
-/// Hands the payload to the signer and writes it on the way.
+/// Hands the payload to the signer and writes it on the way, where it is to be written at all.
 struct Copy<'p> {
     source: BufReader<File>,
-    target: File,
+    target: Option<&'p mut File>,
     done: u64,
     total: u64,
     progress: &'p mut dyn FnMut(u64, u64),
@@ -385,10 +244,51 @@ struct Copy<'p> {
     failed: Option<io::Error>,
 }
 
+impl<'p> Copy<'p> {
+    fn new(
+        (source, total): (File, u64),
+        target: Option<&'p mut File>,
+        progress: &'p mut dyn FnMut(u64, u64),
+    ) -> Self {
+        Copy {
+            source: BufReader::with_capacity(256 * 1024, source),
+            target,
+            done: 0,
+            total,
+            progress,
+            failed: None,
+        }
+    }
+
+    /// The text of the signature of everything there is to read.
+    fn sign(
+        &mut self,
+        key: &SigningKey,
+        comment: &str,
+        target: &Path,
+    ) -> Result<String, SignError> {
+        let signed = minisign::sign(
+            Some(&key.public),
+            &key.secret,
+            &mut *self,
+            Some(comment),
+            Some(UNTRUSTED_COMMENT),
+        );
+        if let Some(source) = self.failed.take() {
+            return Err(io_error("write", target)(source));
+        }
+        signed
+            .map(minisign::SignatureBox::into_string)
+            .map_err(|e| SignError::Minisign(e.to_string()))
+    }
+}
+
 impl Read for Copy<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = self.source.read(into)?;
-        if let Err(e) = self.target.write_all(&into[..n]) {
+        if let Some(target) = &mut self.target
+            && let Err(e) = target.write_all(&into[..n])
+        {
             self.failed = Some(e);
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -404,6 +304,7 @@ mod tests {
 
     use std::io::Cursor;
 
+    use minisign::PublicKey;
     use otahost_transfer::header::Header;
 
     use super::*;
@@ -455,6 +356,28 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_beside_an_image_verifies_it_and_leaves_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (input, output) = (dir.path().join("image"), dir.path().join("image.minisig"));
+        let payload: Vec<u8> = (0..300_000u32).map(|i| i.to_le_bytes()[0]).collect();
+        std::fs::write(&input, &payload).unwrap();
+        let key = SigningKey::generate().unwrap();
+        let signed = sign_beside(&key, &input, &output, &claims(), &mut |_, _| ()).unwrap();
+        assert_eq!((signed.payload, signed.total), (300_000, 300_000));
+        assert_eq!(std::fs::read(&input).unwrap(), payload);
+        let text = std::fs::read_to_string(&output).unwrap();
+        assert_eq!(*Signature::parse(&text).unwrap().claims(), claims());
+        let parsed = minisign::SignatureBox::from_string(&text).unwrap();
+        let public = PublicKey::from_base64(&signed.public_key).unwrap();
+        minisign::verify(&public, &parsed, Cursor::new(&payload), true, false, false).unwrap();
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            2,
+            "no temporary file stays"
+        );
+    }
+
+    #[test]
     fn what_cannot_be_right_is_refused_and_nothing_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -484,74 +407,20 @@ mod tests {
             ("image", "no/such/directory", claims(), "cannot write"),
             ("image", "out", tabbed, "cannot be made"),
         ] {
-            let error =
-                sign_file(&key, &path(input), &path(output), &claims, &mut |_, _| ()).unwrap_err();
-            assert!(
-                error.to_string().contains(expected),
-                "{input} {output}: {error}"
-            );
+            for sign in [sign_file, sign_beside] {
+                let error =
+                    sign(&key, &path(input), &path(output), &claims, &mut |_, _| ()).unwrap_err();
+                assert!(
+                    error.to_string().contains(expected),
+                    "{input} {output}: {error}"
+                );
+            }
         }
         assert_eq!(std::fs::read(path("image")).unwrap(), b"image");
         assert_eq!(
             std::fs::read_dir(dir.path()).unwrap().count(),
             4,
             "image, empty, link and signed"
-        );
-    }
-
-    #[test]
-    fn a_key_pair_is_written_once_and_reads_back() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let files = write_key_pair(&dir.path().join("vendor.release"), None).unwrap();
-        assert!(
-            files.secret.ends_with("vendor.release.key")
-                && files.public.ends_with("vendor.release.pub")
-        );
-        assert_eq!(
-            std::fs::metadata(&files.secret)
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o777,
-            0o600
-        );
-        assert_eq!(
-            SigningKey::load(&files.secret, None).unwrap().public_key(),
-            files.public_key
-        );
-        let public = std::fs::read_to_string(&files.public).unwrap();
-        assert_eq!(public.lines().nth(1), Some(files.public_key.as_str()));
-        let before = std::fs::read(&files.secret).unwrap();
-        assert!(write_key_pair(&dir.path().join("vendor.release"), None).is_err());
-        assert_eq!(std::fs::read(&files.secret).unwrap(), before);
-    }
-
-    #[test]
-    fn an_encrypted_key_needs_its_password() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = write_key_pair(&dir.path().join("k"), Some("secret word")).unwrap();
-        std::fs::write(dir.path().join("pw"), "secret word\n").unwrap();
-        let password = read_password(&dir.path().join("pw")).unwrap();
-        assert_eq!(
-            SigningKey::load(&files.secret, Some(&password))
-                .unwrap()
-                .public_key(),
-            files.public_key
-        );
-        let missing = SigningKey::load(&files.secret, None).unwrap_err();
-        assert!(missing.advice().contains("--password-file"));
-        let wrong = SigningKey::load(&files.secret, Some("other")).unwrap_err();
-        assert!(wrong.to_string().contains("cannot be decrypted"), "{wrong}");
-        assert!(SigningKey::load(&files.public, None).is_err());
-    }
-
-    #[test]
-    fn a_key_is_never_shown() {
-        let key = SigningKey::generate().unwrap();
-        assert_eq!(
-            format!("{key:?}"),
-            format!("SigningKey({})", key.public_key())
         );
     }
 }

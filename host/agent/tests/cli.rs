@@ -57,6 +57,15 @@ fn job(key: &str, phase: Phase) -> JobView {
         owner: "operator".into(),
         phase,
         paused: false,
+        gate: None,
+        current: 0,
+        awaits_owner: false,
+        when_told: false,
+        failed_attempts: 0,
+        allowed_attempts: 0,
+        activation: None,
+        rolling_back: false,
+        time_left: None,
         created: 0,
         updated: 0,
         reason: (phase == Phase::Failed)
@@ -95,6 +104,7 @@ fn answers(request: Request, follows: &mut u32) -> Vec<Reply> {
             boot_id: "b".into(),
             now: 0,
             clock: ClockQuality::Synced,
+            safe_mode: true,
             links: vec![],
             targets: vec![],
             adapters: vec![],
@@ -105,10 +115,18 @@ fn answers(request: Request, follows: &mut u32) -> Vec<Reply> {
             vec![Reply::Jobs(vec![job("k", Phase::Failed)])]
         }
         Request::Jobs { .. } => vec![Reply::Jobs(vec![])],
-        Request::Cancel { key } => match key.as_str() {
-            "k" => vec![Reply::Done],
-            "late" => error(ErrorCode::TooLate),
-            _ => error(ErrorCode::UnknownJob),
+        Request::Cancel { key } | Request::Pause { key } | Request::Resume { key } => {
+            match key.as_str() {
+                "k" => vec![Reply::Done],
+                "late" => error(ErrorCode::TooLate),
+                _ => error(ErrorCode::UnknownJob),
+            }
+        }
+        Request::Clear { target, image } => match (target.as_str(), image.as_deref()) {
+            ("dock", None) => vec![Reply::Cleared { images: 2 }],
+            ("dock", Some("2.0")) => vec![Reply::Cleared { images: 1 }],
+            ("dock", Some(_)) | ("drone", None) => vec![Reply::Cleared { images: 0 }],
+            _ => error(ErrorCode::UnknownTarget),
         },
         Request::Install {
             target,
@@ -196,15 +214,62 @@ fn questions_are_answered_in_words_and_in_json() {
         let status: StatusView =
             serde_json::from_slice(&bench.run(&["status", "--json"]).stdout).unwrap();
         assert_eq!(status.device, "gw-7");
-        assert!(out(&bench.run(&["jobs"])).contains("k  operator  dock → 2  failed"));
+        assert!(
+            out(&output).ends_with("a restart after a minute, or a reboot, ends it\n"),
+            "{}",
+            out(&output)
+        );
+        assert_eq!(
+            out(&bench.run(&["jobs"])),
+            "  1970-01-01 00:00:00 UTC  k  for operator  dock 1 → 2  failed\n      \
+             failed: the MD5 is wrong; what ran before still runs\n"
+        );
         assert!(out(&bench.run(&["jobs", "k"])).contains("reason: digest at verify"));
         let jobs: Vec<JobView> =
             serde_json::from_slice(&bench.run(&["jobs", "--json"]).stdout).unwrap();
         assert_eq!(jobs[0].phase, Phase::Failed);
         assert_eq!(code(&bench.run(&["jobs", "other"])), 5);
         for (key, expected) in [("k", 0), ("other", 5), ("late", 9)] {
-            assert_eq!(code(&bench.run(&["cancel", key])), expected, "{key}");
+            for command in ["cancel", "pause", "resume"] {
+                assert_eq!(
+                    code(&bench.run(&[command, key])),
+                    expected,
+                    "{command} {key}"
+                );
+            }
         }
+        assert!(out(&bench.run(&["pause", "k"])).contains("`otahost resume k` lets it go on"));
+    });
+}
+
+#[test]
+fn clear_says_how_many_images_are_allowed_again() {
+    let bench = Bench::new();
+    with_agent(&bench, || {
+        for (arguments, expected) in [
+            (&["dock"][..], "dock: 2 images are allowed again\n"),
+            (&["dock", "2.0"], "dock: 1 image is allowed again\n"),
+            (
+                &["dock", "3.0"],
+                "dock: no image `3.0` is known to be bad; `otahost status` lists those that are\n",
+            ),
+            (
+                &["drone"],
+                "drone: no image is known to be bad; nothing to clear\n",
+            ),
+        ] {
+            let output = bench.run(&[&["clear"], arguments].concat());
+            assert_eq!((code(&output), out(&output).as_str()), (0, expected));
+        }
+        let output = bench.run(&["clear", "dock", "--json"]);
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            document,
+            serde_json::json!({ "ok": true, "target": "dock", "cleared": 2 })
+        );
+        let output = bench.run(&["clear", "none"]);
+        assert_eq!((code(&output), out(&output).as_str()), (5, ""));
+        assert!(err(&output).contains("otahost status"), "{}", err(&output));
     });
 }
 
@@ -230,7 +295,7 @@ fn install_follows_the_job_to_its_end_and_the_exit_code_says_which() {
         let output = bench.run(&["install", "image", "--target", "failed"]);
         assert_eq!(
             out(&output),
-            "dock 1 → 2: failed: failed: the MD5 is wrong; what ran before still runs\n"
+            "dock 1 → 2: failed: the MD5 is wrong; what ran before still runs\n"
         );
         assert!(err(&output).contains("downloading"), "{}", err(&output));
         let output = bench.run(&["install", "image", "--target", "succeeded", "--json"]);
@@ -338,6 +403,15 @@ fn a_pair_of_keys_and_a_signed_image_need_no_other_tool() {
         code(&output) == 1 && err(&output).contains("signed already"),
         "{}",
         err(&output)
+    );
+    let output = bench.run(&["sign", "image", "--key", "vendor.key", "--sidecar"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("image.minisig"), "{}", out(&output));
+    let text = std::fs::read_to_string(bench.path("image.minisig")).unwrap();
+    assert!(otahost_transfer::Signature::parse(&text).is_ok());
+    assert_eq!(
+        std::fs::read(bench.path("image")).unwrap(),
+        vec![7; 100_000]
     );
 }
 

@@ -1,5 +1,7 @@
 //! The README says what the code does.
 
+use clap::CommandFactory;
+use otahost::cli::Cli;
 use otahost::config::schema;
 use otahost::exit::Exit;
 
@@ -37,6 +39,15 @@ fn every_exit_code_is_in_the_table() {
             exit.meaning()
         );
         assert!(README.contains(&row), "the README lacks: {row}");
+    }
+}
+
+#[test]
+fn every_command_is_in_the_list() {
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let line = format!("\notahost {name}");
+        assert!(README.contains(&line), "the README lacks {name}");
     }
 }
 

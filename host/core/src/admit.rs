@@ -9,11 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::grants::url_within;
-use crate::model::{ArtifactSource, Effect, Install, JobPlan, Reason, Requirements, Verdict};
+use crate::model::{
+    ArtifactSource, ClockQuality, Effect, Install, Instant, JobPlan, Reason, Requirements, Verdict,
+};
+use crate::policy::memory::TargetMemory;
+use crate::policy::{self, Facts, Policy};
 use crate::topics;
 
 /// Most jobs of one adapter that have not ended.
 pub const MAX_ACTIVE_JOBS: usize = 1_000;
+/// Most installs of one plan.
+pub const MAX_INSTALLS: usize = 1_000;
 
 /// Why an effect discards its step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,12 +83,21 @@ pub fn declared(effects: &[Effect], requirements: &Requirements) -> Result<(), U
 pub struct JudgedTarget {
     /// Key of the job that holds it; `"-"` when the job is another adapter's or the operator's.
     pub busy: Option<String>,
+    /// The owner goes before the one whose job that is, and the job can still be cancelled.
+    pub preempts: bool,
     /// Known to be away.
     pub offline: bool,
+    /// The version that runs.
+    pub version: Option<String>,
+    /// When which updates are allowed.
+    pub policy: Policy,
+    /// What is remembered of it.
+    pub memory: TargetMemory,
 }
 
-/// Decides on plans of one adapter: the frozen facts and the rule. The same value answers `check-job` and the commit.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Decides on plans of one adapter: the frozen facts and the rule. The same rule answers `check-job` and the commit. What has to be looked up
+/// outside (lock files, readiness) is asked later, at the job's gates; until then the job waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judge {
     /// The targets granted.
     pub targets: BTreeMap<String, JudgedTarget>,
@@ -92,14 +107,32 @@ pub struct Judge {
     pub taken: BTreeSet<String>,
     /// Active jobs of this adapter.
     pub active: usize,
+    /// A person or platform asked just now; false when an adapter found the update by itself.
+    pub commanded: bool,
+    /// The wall clock.
+    pub now: Instant,
+    /// How far it can be trusted.
+    pub clock: ClockQuality,
     /// Observed transfer rate in bytes a second; 0 when nothing was observed yet.
     pub rate: u64,
-    /// Observed milliseconds from activation to confirmation; 0 when nothing was observed yet.
-    pub activation_ms: u64,
 }
 
 impl Judge {
-    /// The verdict on a plan. The first thing that stands against it decides.
+    /// For an adapter that is granted nothing, where a view is needed and no plan is expected.
+    pub fn of_nobody() -> Self {
+        Judge {
+            targets: BTreeMap::new(),
+            downloads: Some(Vec::new()),
+            taken: BTreeSet::new(),
+            active: 0,
+            commanded: false,
+            now: 0,
+            clock: ClockQuality::Unset,
+            rate: 0,
+        }
+    }
+
+    /// The verdict on a plan. The first thing that stands against it decides; of the waits the last.
     pub fn check(&self, plan: &JobPlan) -> Verdict {
         if self.taken.contains(&plan.key) {
             return Verdict::Busy(plan.key.clone());
@@ -111,16 +144,14 @@ impl Judge {
                 format!("{MAX_ACTIVE_JOBS} jobs are active already"),
             );
         }
-        if plan.installs.is_empty() {
-            return refuse("invalid-plan", "the plan installs nothing".into());
-        }
-        if plan.installs.len() > 1 {
+        if plan.installs.is_empty() || plan.installs.len() > MAX_INSTALLS {
             return refuse(
-                "unsupported",
-                "this version of otahost updates one target in a job".into(),
+                "invalid-plan",
+                format!("a plan installs 1 to {MAX_INSTALLS} artifacts"),
             );
         }
         let mut seen = BTreeSet::new();
+        let mut verdict = Verdict::Allow;
         for install in &plan.installs {
             let Some(target) = self.targets.get(&install.target) else {
                 return refuse(
@@ -137,21 +168,53 @@ impl Judge {
                     format!("target `{}` appears twice", install.target),
                 );
             }
-            if let Some(reason) = self.source_fault(install) {
+            if let Some(reason) = self.source_fault(&install.artifact.source) {
                 return Verdict::Refuse(reason);
             }
-            if let Some(holder) = &target.busy {
+            if let Some(holder) = target.busy.as_ref().filter(|_| !target.preempts) {
                 return Verdict::Busy(holder.clone());
             }
             if target.offline {
                 return refuse("offline", format!("target `{}` is offline", install.target));
             }
+            match self.policy(target, install) {
+                Verdict::Allow => {}
+                Verdict::Defer(until) => verdict = Verdict::Defer(until),
+                stop => return stop,
+            }
         }
-        Verdict::Allow
+        verdict
     }
 
-    fn source_fault(&self, install: &Install) -> Option<Reason> {
-        match (&install.artifact.source, &self.downloads) {
+    fn policy(&self, target: &JudgedTarget, install: &Install) -> Verdict {
+        let operator = self.downloads.is_none();
+        if !operator
+            && let Some(reason) =
+                target
+                    .memory
+                    .known_bad(None, &install.artifact.digests, self.commanded)
+        {
+            return Verdict::Refuse(reason);
+        }
+        let facts = Facts {
+            now: self.now,
+            clock: self.clock,
+            operator,
+            locked: None,
+            ready: Ok(()),
+        };
+        policy::judge_begin(
+            &target.policy,
+            &facts,
+            target.version.as_deref(),
+            &install.version,
+        )
+        .verdict(self.now)
+    }
+
+    /// Why an artifact may not come from there.
+    pub fn source_fault(&self, source: &ArtifactSource) -> Option<Reason> {
+        match (source, &self.downloads) {
             (ArtifactSource::File(_), None) => None,
             (ArtifactSource::File(_), Some(_)) => Some(Reason::new(
                 "not-granted",
@@ -177,15 +240,10 @@ impl Judge {
     }
 
     /// Seconds an update of this size will take, rounded up: transfer at the observed rate (1 MB/s before anything was observed), one pass of
-    /// reading back, and the observed time from activation to confirmation (60 s before).
+    /// reading back at 100 MB/s, and a minute for switching and reboot.
     pub fn estimate_seconds(&self, _target: &str, bytes: u64) -> u64 {
         let rate = if self.rate == 0 { 1_000_000 } else { self.rate };
-        let activation_ms = if self.activation_ms == 0 {
-            60_000
-        } else {
-            self.activation_ms
-        };
-        bytes.div_ceil(rate) + bytes.div_ceil(100_000_000) + activation_ms.div_ceil(1_000)
+        bytes.div_ceil(rate) + bytes.div_ceil(100_000_000) + 60
     }
 }
 
@@ -193,6 +251,7 @@ impl Judge {
 mod tests {
     use super::*;
     use crate::model::{Apply, Artifact, Dedupe, Persistence, Publication, TopicNeeds};
+    use crate::policy::Downgrade;
 
     fn plan(key: &str, target: &str, url: &str) -> JobPlan {
         JobPlan {
@@ -204,7 +263,7 @@ mod tests {
                 artifact: Artifact {
                     source: ArtifactSource::Url(url.into()),
                     size: None,
-                    digests: vec![],
+                    digests: vec!["md5:bad".into()],
                     identity: None,
                 },
                 version: "2".into(),
@@ -214,28 +273,47 @@ mod tests {
     }
 
     fn judge() -> Judge {
+        let busy = |preempts| JudgedTarget {
+            busy: Some("-".into()),
+            preempts,
+            ..JudgedTarget::default()
+        };
+        let mut burnt = JudgedTarget::default();
+        burnt.memory.rolled_back("aa", &["md5:bad".into()], "2");
+        let strict = Policy {
+            downgrade: Downgrade::Refuse,
+            ..Policy::default()
+        };
         Judge {
             targets: [
                 ("dock".to_owned(), JudgedTarget::default()),
-                (
-                    "drone".to_owned(),
-                    JudgedTarget {
-                        busy: Some("-".into()),
-                        offline: false,
-                    },
-                ),
+                ("drone".to_owned(), busy(false)),
+                ("lower".to_owned(), busy(true)),
                 (
                     "away".to_owned(),
                     JudgedTarget {
-                        busy: None,
                         offline: true,
+                        ..JudgedTarget::default()
+                    },
+                ),
+                ("burnt".to_owned(), burnt),
+                (
+                    "newer".to_owned(),
+                    JudgedTarget {
+                        version: Some("3".into()),
+                        policy: strict,
+                        ..JudgedTarget::default()
                     },
                 ),
             ]
             .into(),
             downloads: Some(vec!["http://10.0.0.1/public/".into()]),
             taken: ["mine".to_owned()].into(),
-            ..Judge::default()
+            active: 0,
+            commanded: false,
+            now: 0,
+            clock: ClockQuality::Synced,
+            rate: 0,
         }
     }
 
@@ -252,7 +330,10 @@ mod tests {
             (plan("new", "dock", url), "allow"),
             (plan("mine", "dock", url), "busy mine"),
             (plan("new", "drone", url), "busy -"),
+            (plan("new", "lower", url), "allow"),
             (plan("new", "away", url), "offline"),
+            (plan("new", "burnt", url), "known-bad"),
+            (plan("new", "newer", url), "downgrade"),
             (plan("new", "nowhere", url), "unknown-target"),
             (
                 plan("new", "dock", "http://10.0.0.2/public/a"),

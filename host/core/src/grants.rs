@@ -120,11 +120,6 @@ impl Grants {
         }
         denials
     }
-
-    /// True when this URL may be downloaded.
-    pub fn allows_download(&self, url: &str) -> bool {
-        self.download.iter().any(|prefix| url_within(prefix, url))
-    }
 }
 
 /// True when `url` has the origin of `prefix` and a path below its path. Compared after parsing, so that escapes, `..`, upper case, a user

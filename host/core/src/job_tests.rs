@@ -3,32 +3,52 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Artifact, ArtifactSource, Install};
+use crate::model::{Artifact, Install};
 
 const BOOT: &str = "boot-1";
 const NEXT_BOOT: &str = "boot-2";
 
-fn plan() -> JobPlan {
+fn plan(targets: &[&str]) -> JobPlan {
+    let install = |target: &&str| Install {
+        target: (*target).to_owned(),
+        artifact: Artifact {
+            source: ArtifactSource::Url("http://h/x".into()),
+            size: Some(100),
+            digests: vec![],
+            identity: None,
+        },
+        version: "2".into(),
+    };
     JobPlan {
         key: "k".into(),
         dedupe: Dedupe::WhileActive,
         context: b"ids".to_vec(),
-        installs: vec![Install {
-            target: "dock".into(),
-            artifact: Artifact {
-                source: ArtifactSource::Url("http://h/x".into()),
-                size: Some(100),
-                digests: vec![],
-                identity: None,
-            },
-            version: "2".into(),
-        }],
+        installs: targets.iter().map(install).collect(),
         apply: Apply::Immediately,
     }
 }
 
 fn job() -> Job {
-    Job::new(1, "dji", plan(), vec![Some("1".into())], 0)
+    Job::new(
+        1,
+        "dji",
+        plan(&["dock"]),
+        vec![Some("1".into())],
+        &[true],
+        0,
+    )
+}
+
+/// The dock is the device itself and stands first in the plan; the drone hangs on it.
+fn job_of_two() -> Job {
+    Job::new(
+        1,
+        "dji",
+        plan(&["dock", "drone"]),
+        vec![Some("1".into()); 2],
+        &[true, false],
+        0,
+    )
 }
 
 fn staged() -> Input {
@@ -40,8 +60,25 @@ fn staged() -> Input {
         },
         image_sha256: "bb".into(),
         size: 100,
-        header_version: None,
+        version: None,
+        rollback_index: None,
     }
+}
+
+fn open() -> Input {
+    Input::Gate(Gate::Go)
+}
+
+fn wait() -> Input {
+    Input::Gate(Gate::Wait {
+        reason: Reason::new("not-ready", "admit", "a call is on"),
+        until: Some(9),
+        ask_again: 30_000,
+    })
+}
+
+fn cancel() -> Input {
+    Input::Cancel(Reason::new("cancelled", "install", "cancelled on request"))
 }
 
 fn broken(is_final: bool) -> Input {
@@ -58,6 +95,19 @@ fn flash_failed() -> Input {
     Input::FlashFailed(Reason::new("flash", "install", "bad medium"))
 }
 
+fn unseen(expired: bool) -> Input {
+    Input::ExamineFailed {
+        reason: Reason::new("activate", "confirm", "cannot read"),
+        expired,
+    }
+}
+
+fn not_yet() -> Fit {
+    Fit::NotYet(String::new())
+}
+
+const NEW: Standing = Standing::New { confirmed: false };
+
 /// Applies inputs in one boot and gives the actions of the last.
 fn drive(job: &mut Job, inputs: impl IntoIterator<Item = Input>) -> Applied {
     inputs
@@ -69,7 +119,17 @@ fn drive(job: &mut Job, inputs: impl IntoIterator<Item = Input>) -> Applied {
 
 fn at_activating() -> Job {
     let mut job = job();
-    drive(&mut job, [Input::Begin, staged(), Input::ReadBack]);
+    drive(
+        &mut job,
+        [
+            Input::Begin,
+            open(),
+            staged(),
+            open(),
+            Input::ReadBack,
+            open(),
+        ],
+    );
     assert_eq!(job.phase, Phase::Activating);
     job
 }
@@ -78,13 +138,16 @@ fn at_reboot() -> Job {
     let mut job = at_activating();
     assert_eq!(
         drive(&mut job, [Input::Activated { reboot: true }]),
-        Applied::Changed(vec![Action::Reboot])
+        changed(&[Action::Reboot])
     );
     job
 }
 
-fn changed(actions: &[Action]) -> Applied {
-    Applied::Changed(actions.to_vec())
+fn ended(job: &Job) -> (Phase, &str) {
+    (
+        job.phase,
+        job.reason.as_ref().map_or("", |r| r.code.as_str()),
+    )
 }
 
 #[test]
@@ -94,10 +157,9 @@ fn the_straight_way_ends_in_succeeded_only_after_the_new_version_is_confirmed() 
         job.apply(Input::Restarted { same_boot: false }, NEXT_BOOT, 2),
         changed(&[Action::Examine])
     );
-    let new = Standing::New { confirmed: false };
     assert_eq!(
-        job.apply(Input::Examined(new, Fit::Fits), NEXT_BOOT, 3),
-        changed(&[Action::Confirm])
+        job.apply(Input::Examined(NEW, Fit::Fits), NEXT_BOOT, 3),
+        changed(&[Action::Rearm, Action::Confirm])
     );
     assert_eq!(job.phase, Phase::Confirming);
     assert_eq!(job.apply(Input::Confirmed, NEXT_BOOT, 4), changed(&[]));
@@ -105,22 +167,133 @@ fn the_straight_way_ends_in_succeeded_only_after_the_new_version_is_confirmed() 
 }
 
 #[test]
+fn policy_and_readiness_are_asked_before_the_first_byte_and_again_before_the_switch() {
+    let mut job = job();
+    assert_eq!(
+        drive(&mut job, [Input::Begin]),
+        changed(&[Action::CheckGate(GateAt::Begin)])
+    );
+    assert_eq!(
+        drive(&mut job, [wait()]),
+        changed(&[Action::CheckGateIn(30_000)])
+    );
+    assert_eq!((job.phase, job.until), (Phase::Waiting, Some(9)));
+    let again = Applied::Unchanged(vec![Action::CheckGateIn(30_000)]);
+    assert_eq!(
+        drive(&mut job, [wait()]),
+        again,
+        "the same answer again is not worth a commit"
+    );
+    assert_eq!(
+        drive(&mut job, [Input::GateAgain]),
+        Applied::Unchanged(vec![Action::CheckGate(GateAt::Begin)])
+    );
+    assert_eq!(drive(&mut job, [open()]), changed(&[Action::Transfer]));
+    assert_eq!(
+        drive(&mut job, [staged()]),
+        changed(&[Action::CheckGate(GateAt::Install)])
+    );
+    assert_eq!(
+        drive(&mut job, [wait()]),
+        changed(&[Action::CheckGateIn(30_000)])
+    );
+    assert_eq!(
+        drive(&mut job, [Input::GateAgain]),
+        Applied::Unchanged(vec![Action::CheckGate(GateAt::Install)])
+    );
+    assert_eq!(
+        drive(&mut job, [open(), Input::ReadBack]),
+        changed(&[Action::CheckGate(GateAt::Activation)])
+    );
+    assert_eq!(
+        drive(&mut job, [wait()]),
+        changed(&[Action::CheckGateIn(30_000)])
+    );
+    assert_eq!(
+        drive(&mut job, [Input::GateAgain]),
+        Applied::Unchanged(vec![Action::CheckGate(GateAt::Activation)])
+    );
+    assert_eq!(drive(&mut job, [open()]), changed(&[Action::Activate]));
+}
+
+#[test]
+fn a_refusal_at_the_first_gate_rejects_and_at_the_second_fails() {
+    let refuse = || Input::Gate(Gate::Refuse(Reason::new("downgrade", "admit", "older")));
+    let mut early = job();
+    drive(&mut early, [Input::Begin, refuse()]);
+    assert_eq!(ended(&early), (Phase::Rejected, "downgrade"));
+    let mut late = job();
+    drive(
+        &mut late,
+        [
+            Input::Begin,
+            open(),
+            staged(),
+            open(),
+            Input::ReadBack,
+            refuse(),
+        ],
+    );
+    assert_eq!(ended(&late), (Phase::Failed, "downgrade"));
+}
+
+#[test]
 fn after_a_restart_every_phase_goes_on_where_it_stood() {
-    let mut waiting = job();
-    drive(&mut waiting, [Input::Begin, broken(false)]);
-    let mut prepared = job();
+    let after = |inputs: &[Input]| {
+        let mut job = job();
+        for input in inputs {
+            job.apply(input.clone(), BOOT, 1);
+        }
+        job
+    };
+    let mut prepared = after(&[Input::Begin, open()]);
     prepared.plan.apply = Apply::WhenTold;
-    drive(&mut prepared, [Input::Begin, staged()]);
-    let mut installing = job();
-    drive(&mut installing, [Input::Begin, staged()]);
-    let mut downloading = job();
-    drive(&mut downloading, [Input::Begin]);
+    drive(&mut prepared, [staged()]);
+    let to_read_back = [Input::Begin, open(), staged(), open(), Input::ReadBack];
     for (name, mut job, same_boot, expected) in [
-        ("queued", job(), true, vec![Action::Transfer]),
-        ("downloading", downloading, false, vec![Action::Transfer]),
-        ("waiting for a retry", waiting, true, vec![Action::Transfer]),
+        (
+            "queued",
+            job(),
+            true,
+            vec![Action::CheckGate(GateAt::Begin)],
+        ),
+        (
+            "waiting to begin",
+            after(&[Input::Begin, wait()]),
+            true,
+            vec![Action::CheckGate(GateAt::Begin)],
+        ),
+        (
+            "downloading",
+            after(&[Input::Begin, open()]),
+            false,
+            vec![Action::Transfer],
+        ),
+        (
+            "waiting for a retry",
+            after(&[Input::Begin, open(), broken(false)]),
+            true,
+            vec![Action::Transfer],
+        ),
         ("prepared, when told", prepared, true, vec![]),
-        ("installing", installing, false, vec![Action::ReadBack]),
+        (
+            "prepared",
+            after(&to_read_back[..3]),
+            false,
+            vec![Action::CheckGate(GateAt::Install)],
+        ),
+        (
+            "installing",
+            after(&to_read_back[..4]),
+            false,
+            vec![Action::ReadBack],
+        ),
+        (
+            "waiting to activate",
+            after(&[&to_read_back[..], &[wait()]].concat()),
+            false,
+            vec![Action::ReadBack],
+        ),
         (
             "activating, same boot",
             at_activating(),
@@ -155,28 +328,34 @@ fn after_a_restart_every_phase_goes_on_where_it_stood() {
 }
 
 #[test]
-fn a_cut_between_intent_and_act_activates_once_more_but_a_fall_back_never_does() {
+fn a_cut_between_intent_and_act_reads_back_and_activates_once_more_but_a_fall_back_never_does() {
     let mut cut = at_activating();
-    let not_yet = Fit::NotYet(String::new());
-    let examined = Input::Examined(Standing::NotActivated, not_yet.clone());
+    let examined = Input::Examined(Standing::NotActivated, not_yet());
     assert_eq!(
         cut.apply(examined, NEXT_BOOT, 2),
+        changed(&[Action::ReadBack])
+    );
+    assert_eq!(
+        cut.apply(Input::ReadBack, NEXT_BOOT, 2),
         changed(&[Action::Activate])
     );
+    // What fell back is made bad before the job ends, so that nothing boots it again.
     let mut fell_back = at_reboot();
-    for standing in [Standing::FellBack, Standing::NotActivated] {
-        let mut job = fell_back.clone();
-        assert_eq!(
-            job.apply(Input::Examined(standing, not_yet.clone()), NEXT_BOOT, 2),
-            changed(&[])
-        );
-        assert_eq!(
-            (job.phase, job.reason.unwrap().code.as_str()),
-            (Phase::RolledBack, "boot-failed")
-        );
-    }
-    fell_back.apply(Input::Examined(Standing::FellBack, not_yet), NEXT_BOOT, 2);
-    assert_eq!(fell_back.apply(Input::Begin, NEXT_BOOT, 3), Applied::Stale);
+    let examined = Input::Examined(Standing::FellBack, not_yet());
+    assert_eq!(
+        fell_back.apply(examined, NEXT_BOOT, 2),
+        changed(&[Action::RollBack])
+    );
+    fell_back.apply(Input::RolledBack { reboot: false }, NEXT_BOOT, 3);
+    assert_eq!(ended(&fell_back), (Phase::RolledBack, "boot-failed"));
+    assert_eq!(fell_back.apply(Input::Begin, NEXT_BOOT, 4), Applied::Stale);
+    let mut marked_bad = at_reboot();
+    marked_bad.apply(
+        Input::Examined(Standing::NotActivated, not_yet()),
+        NEXT_BOOT,
+        2,
+    );
+    assert_eq!(ended(&marked_bad), (Phase::RolledBack, "boot-failed"));
 }
 
 #[test]
@@ -186,9 +365,8 @@ fn a_wrong_version_or_an_unwell_one_is_rolled_back_and_says_why() {
         (Fit::Expired("probe fails".into()), "probe-failed"),
     ] {
         let mut job = at_reboot();
-        let new = Standing::New { confirmed: false };
         assert_eq!(
-            job.apply(Input::Examined(new, fit), NEXT_BOOT, 2),
+            job.apply(Input::Examined(NEW, fit), NEXT_BOOT, 2),
             changed(&[Action::RollBack])
         );
         assert_eq!(
@@ -199,25 +377,49 @@ fn a_wrong_version_or_an_unwell_one_is_rolled_back_and_says_why() {
             job.apply(Input::Restarted { same_boot: false }, "boot-3", 4),
             changed(&[Action::Examine])
         );
-        let old = Input::Examined(Standing::NotActivated, Fit::NotYet(String::new()));
-        job.apply(old, "boot-3", 5);
+        job.apply(
+            Input::Examined(Standing::NotActivated, not_yet()),
+            "boot-3",
+            5,
+        );
+        assert_eq!(ended(&job), (Phase::RolledBack, code));
+    }
+}
+
+#[test]
+fn power_cuts_in_the_first_boots_of_a_new_version_give_its_boot_tries_back_but_not_for_ever() {
+    let mut job = at_reboot();
+    let looked = || Input::Examined(NEW, not_yet());
+    for boot in 0..MAX_REARMS {
+        let boot = format!("trial-{boot}");
+        let first = job.apply(looked(), &boot, 2);
         assert_eq!(
-            (job.phase, job.reason.unwrap().code.as_str()),
-            (Phase::RolledBack, code)
+            first,
+            changed(&[Action::Rearm, Action::ExamineLater]),
+            "{boot}"
+        );
+        assert_eq!(
+            job.apply(looked(), &boot, 2),
+            Applied::Unchanged(vec![Action::ExamineLater]),
+            "once in a boot"
         );
     }
+    assert_eq!(
+        job.apply(looked(), "one too many", 2),
+        Applied::Unchanged(vec![Action::ExamineLater])
+    );
 }
 
 #[test]
 fn too_late_is_said_from_the_commit_of_activating_on() {
     for mut job in [at_activating(), at_reboot()] {
-        assert_eq!(job.apply(Input::Cancel, BOOT, 2), Applied::TooLate);
+        assert_eq!(job.apply(cancel(), BOOT, 2), Applied::TooLate);
         assert_eq!(job.phase, Phase::Activating);
     }
     let mut early = job();
-    drive(&mut early, [Input::Begin]);
+    drive(&mut early, [Input::Begin, open()]);
     assert_eq!(
-        early.apply(Input::Cancel, BOOT, 2),
+        early.apply(cancel(), BOOT, 2),
         changed(&[Action::StopTransfer])
     );
     assert_eq!(early.phase, Phase::Cancelled);
@@ -226,14 +428,16 @@ fn too_late_is_said_from_the_commit_of_activating_on() {
 #[test]
 fn attempts_without_progress_are_budgeted_and_progress_gives_the_budget_back() {
     let mut job = job();
+    let retry = || Input::Retry(None);
     drive(
         &mut job,
         [
             Input::Begin,
+            open(),
             broken(false),
-            Input::Retry,
+            retry(),
             broken(false),
-            Input::Retry,
+            retry(),
         ],
     );
     drive(
@@ -244,16 +448,13 @@ fn attempts_without_progress_are_budgeted_and_progress_gives_the_budget_back() {
                 total: Some(100),
             },
             broken(false),
-            Input::Retry,
+            retry(),
             broken(false),
         ],
     );
     assert_eq!(job.phase, Phase::Downloading);
-    drive(&mut job, [Input::Retry, broken(false)]);
-    assert_eq!(
-        (job.phase, job.reason.unwrap().code.as_str()),
-        (Phase::Failed, "source-lost")
-    );
+    drive(&mut job, [retry(), broken(false)]);
+    assert_eq!(ended(&job), (Phase::Failed, "source-lost"));
 }
 
 #[test]
@@ -263,6 +464,7 @@ fn the_same_bytes_again_are_no_progress_so_a_server_that_always_cuts_there_is_gi
         &mut job,
         [
             Input::Begin,
+            open(),
             Input::Progress {
                 received: 50,
                 total: Some(100),
@@ -270,7 +472,7 @@ fn the_same_bytes_again_are_no_progress_so_a_server_that_always_cuts_there_is_gi
         ],
     );
     for _ in 0..3 {
-        drive(&mut job, [broken(false), Input::Retry]);
+        drive(&mut job, [broken(false), Input::Retry(None)]);
         drive(
             &mut job,
             [40, 50].map(|received| Input::Progress {
@@ -283,11 +485,33 @@ fn the_same_bytes_again_are_no_progress_so_a_server_that_always_cuts_there_is_gi
 }
 
 #[test]
-fn a_final_failure_is_not_tried_again_and_a_wrong_digest_after_a_resume_is_tried_once() {
+fn a_retry_that_a_pause_has_overtaken_starts_nothing() {
     let mut job = job();
-    assert_eq!(drive(&mut job, [Input::Begin, broken(true)]), changed(&[]));
-    assert_eq!(job.phase, Phase::Failed);
-    let mut resumed = self::job();
+    drive(
+        &mut job,
+        [Input::Begin, open(), broken(false), Input::Pause],
+    );
+    assert_eq!(drive(&mut job, [Input::Retry(None)]), Applied::Stale);
+    assert_eq!(
+        drive(&mut job, [Input::Resume]),
+        changed(&[Action::Transfer])
+    );
+    assert_eq!(
+        drive(&mut job, [Input::Retry(None)]),
+        Applied::Stale,
+        "the transfer runs already"
+    );
+}
+
+#[test]
+fn a_final_failure_is_not_tried_again_and_a_wrong_digest_after_a_resume_is_tried_once() {
+    let mut final_one = job();
+    assert_eq!(
+        drive(&mut final_one, [Input::Begin, open(), broken(true)]),
+        changed(&[])
+    );
+    assert_eq!(final_one.phase, Phase::Failed);
+    let mut resumed = job();
     let wrong = Input::AttemptFailed {
         reason: Reason::new("digest", "verify", "md5 differs"),
         is_final: true,
@@ -296,7 +520,7 @@ fn a_final_failure_is_not_tried_again_and_a_wrong_digest_after_a_resume_is_tried
         budget: 3,
     };
     assert_eq!(
-        drive(&mut resumed, [Input::Begin, wrong.clone()]),
+        drive(&mut resumed, [Input::Begin, open(), wrong.clone()]),
         changed(&[Action::TransferAfresh])
     );
     drive(&mut resumed, [wrong]);
@@ -314,46 +538,244 @@ fn a_switch_that_fails_is_undone_before_the_job_fails() {
         drive(&mut job, [Input::RolledBack { reboot: false }]),
         changed(&[])
     );
+    assert_eq!(ended(&job), (Phase::Failed, "flash"));
+}
+
+#[test]
+fn a_selector_that_cannot_be_read_for_a_while_does_not_cost_a_good_version() {
+    let mut job = at_reboot();
+    for _ in 0..100 {
+        assert_eq!(
+            job.apply(unseen(false), NEXT_BOOT, 2),
+            Applied::Unchanged(vec![Action::ExamineLater])
+        );
+    }
     assert_eq!(
-        (job.phase, job.reason.unwrap().code.as_str()),
-        (Phase::Failed, "flash")
+        job.apply(Input::Examined(NEW, Fit::Fits), NEXT_BOOT, 3),
+        changed(&[Action::Rearm, Action::Confirm])
+    );
+    assert_eq!(
+        job.apply(unseen(true), NEXT_BOOT, 4),
+        changed(&[Action::RollBack])
     );
 }
 
 #[test]
-fn a_selector_that_cannot_be_read_for_a_moment_does_not_cost_a_good_version() {
+fn the_way_back_is_tried_with_growing_waits_and_given_up_in_the_end() {
     let mut job = at_reboot();
-    let unreadable = Input::ExamineFailed(Reason::new("activate", "confirm", "cannot read"));
-    assert_eq!(
-        job.apply(unreadable.clone(), NEXT_BOOT, 2),
-        changed(&[Action::ExamineLater])
+    drive(
+        &mut job,
+        [Input::Examined(NEW, Fit::WrongVersion("3".into()))],
     );
-    let new = Standing::New { confirmed: false };
-    assert_eq!(
-        job.apply(Input::Examined(new, Fit::Fits), NEXT_BOOT, 3),
-        changed(&[Action::Confirm])
+    let mut waits = Vec::new();
+    while let Applied::Changed(actions) = drive(&mut job, [flash_failed()])
+        && let [Action::RollBackIn(wait)] = actions.as_slice()
+    {
+        waits.push(*wait);
+    }
+    assert!(
+        waits.is_sorted() && waits.iter().sum::<Millis>() > 120_000,
+        "{waits:?}"
     );
-    for expected in [Action::ExamineLater, Action::ExamineLater, Action::RollBack] {
+    assert_eq!(ended(&job), (Phase::RollbackFailed, "flash"));
+}
+
+#[test]
+fn a_device_that_does_not_reboot_when_asked_goes_back_to_the_old_version() {
+    let mut job = at_reboot();
+    for _ in 1..MAX_TRIES {
         assert_eq!(
-            job.apply(unreadable.clone(), NEXT_BOOT, 4),
-            changed(&[expected])
+            drive(&mut job, [Input::Restarted { same_boot: true }]),
+            changed(&[Action::Reboot])
         );
     }
+    assert_eq!(
+        drive(&mut job, [Input::Restarted { same_boot: true }]),
+        changed(&[Action::RollBack])
+    );
+    drive(&mut job, [Input::RolledBack { reboot: false }]);
+    assert_eq!(ended(&job), (Phase::Failed, "activate"));
+}
+
+#[test]
+fn a_deadline_ends_what_can_be_ended_and_brings_back_what_was_switched() {
+    let mut early = job();
+    drive(&mut early, [Input::Begin, open()]);
+    assert_eq!(
+        drive(&mut early, [Input::Deadline]),
+        changed(&[Action::StopTransfer])
+    );
+    assert_eq!(ended(&early), (Phase::Failed, "deadline"));
+    let mut late = at_reboot();
+    assert_eq!(
+        drive(&mut late, [Input::Deadline]),
+        changed(&[Action::RollBack])
+    );
+    assert_eq!(late.phase, Phase::Activating);
 }
 
 #[test]
 fn a_key_is_taken_while_active_and_then_as_long_as_the_plan_says() {
     let mut job = job();
     assert!(job.holds_key(u64::MAX));
-    drive(&mut job, [Input::Begin, broken(true)]);
+    drive(&mut job, [Input::Begin, open(), broken(true)]);
     assert!(!job.holds_key(2));
     job.plan.dedupe = Dedupe::Lasting(10);
     assert!(job.holds_key(10) && !job.holds_key(11));
 }
 
+// ---- several targets ----
+
+/// Both artifacts staged and read back, and the gate open.
+fn two_at_activating() -> Job {
+    let mut job = job_of_two();
+    drive(
+        &mut job,
+        [
+            Input::Begin,
+            open(),
+            staged(),
+            staged(),
+            open(),
+            Input::ReadBack,
+            Input::ReadBack,
+        ],
+    );
+    assert_eq!(job.phase, Phase::Installing);
+    assert_eq!(drive(&mut job, [open()]), changed(&[Action::Activate]));
+    job
+}
+
+#[test]
+fn all_artifacts_are_verified_before_any_target_is_activated() {
+    let mut job = job_of_two();
+    assert_eq!(
+        drive(&mut job, [Input::Begin, open(), staged()]),
+        changed(&[Action::Transfer])
+    );
+    assert_eq!(job.current_target(), "drone");
+    let mut failing = job.clone();
+    drive(&mut failing, [broken(true)]);
+    let phases: Vec<Phase> = failing
+        .report(false, 0)
+        .installs
+        .iter()
+        .map(|i| i.phase)
+        .collect();
+    assert_eq!(
+        (failing.phase, phases),
+        (Phase::Failed, vec![Phase::Failed; 2]),
+        "nothing was activated"
+    );
+    assert_eq!(
+        drive(&mut job, [staged(), open()]),
+        changed(&[Action::ReadBack])
+    );
+    assert_eq!(
+        drive(&mut job, [Input::ReadBack]),
+        changed(&[Action::ReadBack])
+    );
+    assert_eq!(
+        drive(&mut job, [Input::ReadBack]),
+        changed(&[Action::CheckGate(GateAt::Activation)])
+    );
+}
+
+#[test]
+fn the_devices_own_target_activates_last() {
+    let mut job = two_at_activating();
+    assert_eq!(job.current_target(), "drone");
+    drive(
+        &mut job,
+        [
+            Input::Activated { reboot: false },
+            Input::Examined(NEW, Fit::Fits),
+        ],
+    );
+    assert_eq!(
+        drive(&mut job, [Input::Confirmed]),
+        changed(&[Action::Activate])
+    );
+    assert_eq!(
+        (job.current_target(), job.phase),
+        ("dock", Phase::Activating)
+    );
+    let phases: Vec<Phase> = job
+        .report(false, 0)
+        .installs
+        .iter()
+        .map(|i| i.phase)
+        .collect();
+    assert_eq!(phases, [Phase::Activating, Phase::Succeeded]);
+    drive(
+        &mut job,
+        [
+            Input::Activated { reboot: true },
+            Input::Examined(NEW, Fit::Fits),
+            Input::Confirmed,
+        ],
+    );
+    assert_eq!(job.phase, Phase::Succeeded);
+}
+
+#[test]
+fn mixed_outcomes_are_said_as_partial_and_the_rest_is_not_touched() {
+    let mut mixed = two_at_activating();
+    drive(
+        &mut mixed,
+        [
+            Input::Activated { reboot: false },
+            Input::Examined(NEW, Fit::Fits),
+            Input::Confirmed,
+        ],
+    );
+    drive(
+        &mut mixed,
+        [
+            Input::Activated { reboot: true },
+            Input::Examined(Standing::FellBack, not_yet()),
+        ],
+    );
+    drive(&mut mixed, [Input::RolledBack { reboot: false }]);
+    let phases: Vec<Phase> = mixed
+        .report(false, 0)
+        .installs
+        .iter()
+        .map(|i| i.phase)
+        .collect();
+    assert_eq!(
+        (ended(&mixed), phases),
+        (
+            (Phase::Partial, "boot-failed"),
+            vec![Phase::RolledBack, Phase::Succeeded]
+        )
+    );
+
+    let mut first_fails = two_at_activating();
+    drive(&mut first_fails, [flash_failed()]);
+    assert_eq!(
+        drive(&mut first_fails, [Input::RolledBack { reboot: false }]),
+        changed(&[])
+    );
+    let report = first_fails.report(false, 0);
+    assert_eq!(first_fails.phase, Phase::Failed);
+    assert!(
+        report.installs[0]
+            .reason
+            .as_ref()
+            .unwrap()
+            .text
+            .contains("`drone`"),
+        "{:?}",
+        report.installs[0]
+    );
+}
+
+// ---- properties ----
+
 fn any_input() -> impl Strategy<Value = Input> {
     let standing = prop_oneof![
-        Just(Standing::New { confirmed: false }),
+        Just(NEW),
         Just(Standing::New { confirmed: true }),
         Just(Standing::NotActivated),
         Just(Standing::Pending),
@@ -366,36 +788,40 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Fit::Expired("x".into()))
     ];
     prop_oneof![
-        Just(Input::Begin),
-        (0u64..200).prop_map(|received| Input::Progress {
-            received,
-            total: Some(100)
-        }),
-        Just(Input::AllReceived),
-        Just(staged()),
-        any::<bool>().prop_map(broken),
-        Just(Input::Retry),
-        Just(Input::ReadBack),
-        Just(flash_failed()),
-        any::<bool>().prop_map(|reboot| Input::Activated { reboot }),
-        any::<bool>().prop_map(|same_boot| Input::Restarted { same_boot }),
-        (standing, fit).prop_map(|(s, f)| Input::Examined(s, f)),
-        Just(Input::ExamineFailed(Reason::new(
-            "activate", "confirm", "x"
-        ))),
-        Just(Input::Confirmed),
-        any::<bool>().prop_map(|reboot| Input::RolledBack { reboot }),
-        Just(Input::Apply),
-        Just(Input::Pause),
-        Just(Input::Resume),
-        Just(Input::Cancel),
+        1 => Just(Input::Begin),
+        4 => Just(open()),
+        1 => Just(wait()),
+        1 => Just(Input::Gate(Gate::Refuse(Reason::new("policy", "admit", "no")))),
+        1 => Just(Input::GateAgain),
+        1 => (0u64..200).prop_map(|received| Input::Progress { received, total: Some(100) }),
+        1 => Just(Input::AllReceived),
+        4 => Just(staged()),
+        1 => any::<bool>().prop_map(broken),
+        1 => Just(Input::Retry(None)),
+        4 => Just(Input::ReadBack),
+        1 => Just(flash_failed()),
+        2 => any::<bool>().prop_map(|reboot| Input::Activated { reboot }),
+        1 => any::<bool>().prop_map(|same_boot| Input::Restarted { same_boot }),
+        1 => (standing, fit).prop_map(|(s, f)| Input::Examined(s, f)),
+        1 => any::<bool>().prop_map(unseen),
+        1 => Just(Input::ConfirmGiven),
+        1 => Just(Input::Confirmed),
+        1 => any::<bool>().prop_map(|reboot| Input::RolledBack { reboot }),
+        1 => Just(Input::Apply),
+        1 => Just(Input::Pause),
+        1 => Just(Input::Resume),
+        1 => Just(cancel()),
+        1 => Just(Input::Deadline),
     ]
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_nothing_leads_back_over_the_point_of_no_return(inputs in proptest::collection::vec(any_input(), 1..60)) {
-        let mut job = job();
+    fn whatever_happens_nothing_leads_back_over_the_point_of_no_return(
+        two: bool,
+        inputs in proptest::collection::vec(any_input(), 1..80),
+    ) {
+        let mut job = if two { job_of_two() } else { job() };
         let mut past = false;
         for (i, input) in inputs.into_iter().enumerate() {
             let before = job.clone();
@@ -408,20 +834,21 @@ proptest! {
             prop_assert!(!past || job.phase.is_past_return() || job.phase.is_final(), "back to {}", job.phase);
             prop_assert!(job.phase != Phase::Cancelled || !past);
             prop_assert_eq!(job.phase.is_final(), job.ended.is_some());
+            prop_assert!(!job.phase.is_final() || job.installs.iter().all(|s| s.outcome.as_ref().is_some_and(|o| o.phase.is_final())));
             if let Applied::Changed(actions) = &applied {
-                // Nothing is activated that was not staged and read back.
-                prop_assert!(!actions.contains(&Action::Activate) || job.installs[0].staged.is_some());
+                // Nothing is activated before everything was staged and read back.
+                prop_assert!(!actions.contains(&Action::Activate) || job.installs.iter().all(|s| s.staged.is_some()));
                 prop_assert!(!actions.contains(&Action::Reboot) || job.phase.is_past_return());
             }
             prop_assert!(job.history.len() <= MAX_HISTORY);
-            if !matches!(applied, Applied::Changed(_) | Applied::Progressed) {
+            if matches!(applied, Applied::Unchanged(_) | Applied::Stale | Applied::TooLate) {
                 prop_assert_eq!(&job, &before);
             }
         }
     }
 
     #[test]
-    fn a_restart_always_finds_something_to_do_or_something_to_wait_for(inputs in proptest::collection::vec(any_input(), 1..40)) {
+    fn a_restart_always_finds_something_to_do_or_something_to_wait_for(inputs in proptest::collection::vec(any_input(), 1..60)) {
         let mut job = job();
         for input in inputs {
             job.apply(input, BOOT, 1);
@@ -432,4 +859,37 @@ proptest! {
             prop_assert!(!actions.is_empty() || job.paused || job.plan.apply == Apply::WhenTold || job.phase.is_final());
         }
     }
+
+    #[test]
+    fn every_phase_has_a_deadline_that_ends_it_or_turns_it_back(inputs in proptest::collection::vec(any_input(), 1..60)) {
+        let mut job = job();
+        for input in inputs {
+            job.apply(input, BOOT, 1);
+        }
+        if !job.phase.is_final() {
+            job.apply(Input::Deadline, BOOT, 2);
+            prop_assert!(job.phase.is_final() || job.rolling_back, "{}", job.phase);
+        }
+    }
+
+    #[test]
+    fn a_job_survives_the_journal(inputs in proptest::collection::vec(any_input(), 1..40)) {
+        let mut job = job_of_two();
+        for input in inputs {
+            job.apply(input, BOOT, 1);
+        }
+        let text = serde_json::to_vec(&job).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Job>(&text).unwrap(), job);
+    }
+}
+
+#[test]
+fn the_table_in_the_docs_is_what_the_code_does() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("JOBS.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        text.contains(&table()),
+        "JOBS.md is old; between its marks belongs:\n{}",
+        table()
+    );
 }

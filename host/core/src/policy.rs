@@ -226,7 +226,7 @@ impl Policy {
             Some(Opening::Closed { opens }) => {
                 let windows: Vec<_> = self.windows.iter().map(ToString::to_string).collect();
                 let text = format!(
-                    "outside the maintenance windows ({} UTC)",
+                    "it is outside the maintenance windows ({} UTC)",
                     windows.join("; ")
                 );
                 Gate::wait_until(Reason::new("policy", stage, text), opens, facts.now)

@@ -91,6 +91,12 @@ pub trait DiskFile: Debug + Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes the content and length durable.
     fn sync(&self) -> io::Result<()>;
+    /// Makes what is read from now on come from the medium and not from the system's memory of it, as far as the system lets us:
+    /// for whoever checks that the medium kept what was written. Syncs where it has to. Where there is no such memory it does
+    /// nothing.
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// True for a block device, whose length never changes.
     fn is_device(&self) -> bool;
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
 use crate::{Disk, DiskFile, Open, Place};
@@ -387,6 +387,16 @@ impl DiskFile for RealFile {
         self.file.sync_data().map_err(named("sync", &self.place))
     }
 
+    fn forget_cached(&self) -> io::Result<()> {
+        // Only pages that are on the medium already are ever let go.
+        self.sync()?;
+        match rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed) {
+            // A file system without a medium has nothing else to read from.
+            Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+            Err(e) => Err(named("forget the cached content of", &self.place)(e.into())),
+        }
+    }
+
     fn is_device(&self) -> bool {
         self.capacity.is_some()
     }
@@ -399,6 +409,9 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    /// `TMPFS_MAGIC` of statfs(2).
+    const TMPFS: i64 = 0x0102_1994;
 
     #[test]
     fn a_second_agent_is_told_which_directory_is_taken() {
@@ -503,5 +516,40 @@ mod tests {
         }
         file.set_len(1 << 20).unwrap();
         assert!(fs::metadata(dir.path().join("f")).unwrap().blocks() * 512 >= 1 << 20);
+    }
+
+    /// Whether the first bytes of a file are in the system's memory; `None` where the system does not say.
+    fn is_cached(path: &Path) -> Option<bool> {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        let file = File::open(path).unwrap();
+        let mut bytes = [0; 16];
+        let mut into = [io::IoSliceMut::new(&mut bytes)];
+        match preadv2(&file, &mut into, 0, ReadWriteFlags::NOWAIT) {
+            Ok(_) => Some(true),
+            Err(Errno::AGAIN) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_from_the_medium_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(dir.path()).unwrap();
+        let path = dir.path().join("f");
+        let file = disk.open(&Place::data("f"), Open::Create).unwrap();
+        let content = vec![7; 1 << 20];
+        file.write_at(&content, 0).unwrap();
+        let before = is_cached(&path);
+        file.forget_cached().unwrap();
+        // A file system that lives in memory has nowhere else to read from, and some do not say.
+        let in_memory = rustix::fs::statfs(dir.path()).unwrap().f_type == TMPFS;
+        if before.is_some() && !in_memory {
+            assert_eq!((before, is_cached(&path)), (Some(true), Some(false)));
+        }
+        let mut back = vec![0; content.len()];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(back, content);
+        let reader = disk.open(&Place::data("f"), Open::Read).unwrap();
+        reader.forget_cached().unwrap();
     }
 }

@@ -5,6 +5,7 @@
 //! Every call blocks; the agent runs it through the seam.
 
 pub mod boot;
+pub mod program;
 pub mod slots;
 
 pub use boot::{BootSelector, BootState, CommandSelector, FileSelector, Slot, SlotState};
@@ -121,6 +122,13 @@ pub trait Flasher: Debug + Send + Sync {
     fn activate(&self, staged: &Staged) -> Result<Activation, FlashError>;
     /// Where an activation stands.
     fn standing(&self, staged: &Staged) -> Result<Standing, FlashError>;
+    /// Gives a new payload that runs, and is not confirmed yet, all its tries again, and reads back that it has some; otherwise it
+    /// does nothing. An image that came up must not lose its tries to power cuts before it could prove itself. Called once for each
+    /// boot, and not without a bound: the tries are what gets the device back from an image that comes up and fails later.
+    fn rearm(&self, staged: &Staged) -> Result<(), FlashError> {
+        let _ = staged;
+        Ok(())
+    }
     /// Makes the new payload permanent, and reads back that it is. Fails when another one runs.
     fn confirm(&self, staged: &Staged) -> Result<(), FlashError>;
     /// Makes the old one the next to run and the new one bad, and reads back that it is.

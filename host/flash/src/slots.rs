@@ -13,8 +13,9 @@ use otahost_disk::{Disk, DiskFile, Open, Place};
 use crate::boot::{BootSelector, BootState, Slot, SlotState};
 use crate::{Activation, FlashError, Flasher, SlotLine, Stage, Staged, Standing};
 
-/// Boots a new payload gets to prove itself.
-pub const TRIES: u8 = 3;
+/// Boots a new payload gets to prove itself. An agent that comes up gives them back ([`Flasher::rearm`]), so this is for what happens
+/// before it can: power may go three times in a row without costing a good image, and one more boot is left.
+pub const TRIES: u8 = 4;
 
 /// Bytes that are read back at once.
 const BLOCK: u64 = 1024 * 1024;
@@ -83,17 +84,17 @@ impl Slots {
 
     /// Marks a slot unless it is so already, and reads back that it is.
     fn mark(&self, state: BootState, slot: Slot, want: SlotState) -> Result<BootState, FlashError> {
-        // Boot loaders count tries in their own way; what matters is that there are some.
-        let is_so = |state: &BootState| match (state.of(slot), want) {
-            (SlotState::Trial { tries }, SlotState::Trial { .. }) => tries > 0,
-            (now, want) => now == want,
-        };
-        if is_so(&state) {
+        if is_so(state.of(slot), want) {
             return Ok(state);
         }
+        self.set(slot, want)
+    }
+
+    /// Marks a slot whatever it is now, and reads back that it is so.
+    fn set(&self, slot: Slot, want: SlotState) -> Result<BootState, FlashError> {
         self.selector.set_state(slot, want)?;
         let now = self.selector.read()?;
-        if is_so(&now) {
+        if is_so(now.of(slot), want) {
             Ok(now)
         } else {
             Err(FlashError::Selector(format!(
@@ -118,6 +119,14 @@ impl Slots {
                 now.primary
             )))
         }
+    }
+}
+
+/// True when a slot is what it shall be. Boot loaders count tries in their own way; what matters is that there are some.
+fn is_so(now: SlotState, want: SlotState) -> bool {
+    match (now, want) {
+        (SlotState::Trial { tries }, SlotState::Trial { .. }) => tries > 0,
+        (now, want) => now == want,
     }
 }
 
@@ -260,6 +269,13 @@ impl Flasher for Slots {
                 staged.len
             )));
         }
+        // What was just written is still in memory, and memory always agrees with itself.
+        file.forget_cached().map_err(|error| {
+            medium(
+                &format!("cannot have slot {slot} read from its medium"),
+                &error,
+            )
+        })?;
         let mut context = digest::Context::new(&digest::SHA256);
         let mut block = vec![0; staged.len.min(BLOCK) as usize];
         let mut at = 0;
@@ -312,6 +328,18 @@ impl Flasher for Slots {
             SlotState::Good if first => Standing::Pending { tries: u8::MAX },
             SlotState::Bad | SlotState::Good | SlotState::Trial { .. } => Standing::NotActivated,
         })
+    }
+
+    fn rearm(&self, staged: &Staged) -> Result<(), FlashError> {
+        let slot = Self::staged_slot(staged)?;
+        let state = self.selector.read()?;
+        let SlotState::Trial { tries: ..TRIES } = state.of(slot) else {
+            return Ok(());
+        };
+        if state.booted != slot {
+            return Ok(());
+        }
+        self.set(slot, SlotState::Trial { tries: TRIES }).map(drop)
     }
 
     fn confirm(&self, staged: &Staged) -> Result<(), FlashError> {

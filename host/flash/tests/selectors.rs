@@ -77,6 +77,39 @@ fn a_file_does_what_every_selector_does() {
     assert_eq!(text, format!("{form}\n"));
 }
 
+/// Two calls of a job that was given up may still run when the next job's begin.
+#[test]
+fn changes_at_the_same_time_lose_nothing_and_leave_a_whole_file() {
+    const ROUNDS: u32 = 100;
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("boot.json");
+    std::fs::write(&path, state(Slot::A, Slot::A, GOOD, BAD).to_json()).unwrap();
+    let disk = Arc::new(RealDisk::new(&home.path().join("data")).unwrap());
+    let selector = &FileSelector::new(disk, Place::operator(&path));
+    let start = &std::sync::Barrier::new(3);
+    std::thread::scope(|scope| {
+        // Each has a part of the state to itself, and must find there what it put.
+        for slot in [Slot::A, Slot::B] {
+            scope.spawn(move || {
+                start.wait();
+                for round in 0..ROUNDS {
+                    let wanted = trial((round % 250) as u8);
+                    selector.set_state(slot, wanted).unwrap();
+                    assert_eq!(selector.read().unwrap().of(slot), wanted, "round {round}");
+                }
+            });
+        }
+        scope.spawn(move || {
+            start.wait();
+            for round in 0..ROUNDS {
+                let wanted = [Slot::A, Slot::B][round as usize % 2];
+                selector.set_primary(wanted).unwrap();
+                assert_eq!(selector.read().unwrap().primary, wanted, "round {round}");
+            }
+        });
+    });
+}
+
 fn check_selector(selector: &dyn BootSelector) {
     assert_eq!(selector.read(), Ok(state(Slot::A, Slot::A, GOOD, BAD)));
     selector.set_state(Slot::B, trial(3)).unwrap();
@@ -191,28 +224,13 @@ fn a_command_that_talks_nonsense_is_refused() {
 }
 
 #[test]
-fn a_command_that_hangs_is_ended_with_its_children() {
-    let home = tempfile::tempdir().unwrap();
-    let pid = home.path().join("pid");
-    let text = format!("sleep 1000 & echo $! > {}; wait", pid.display());
-    // Long enough to have written the pid on any machine that runs tests at all; the command hangs for far longer.
-    let error = in_a_shell(&text)
-        .with_time_out(Duration::from_secs(3))
+fn a_command_that_hangs_is_given_up() {
+    let error = in_a_shell("exec sleep 1000")
+        .with_time_out(Duration::from_millis(100))
         .read()
         .unwrap_err()
         .to_string();
-    assert!(error.contains("within 3 s"), "{error}");
-    let child = std::fs::read_to_string(&pid).unwrap();
-    let gone = |child: &str| match std::fs::read_to_string(format!("/proc/{child}/stat")) {
-        Ok(stat) => stat.contains(") Z "),
-        Err(_) => true,
-    };
-    // Killed is not yet gone: its state follows when it is scheduled.
-    let until = std::time::Instant::now() + Duration::from_secs(30);
-    while !gone(child.trim()) && std::time::Instant::now() < until {
-        std::thread::yield_now();
-    }
-    assert!(gone(child.trim()), "it still runs");
+    assert!(error.contains("get` did not end within 0.1 s"), "{error}");
 }
 
 #[test]

@@ -3,10 +3,13 @@
 
 mod support;
 
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use otahost_disk::sim::SimDisk;
-use otahost_disk::{Disk, Place, RealDisk};
+use otahost_disk::{Disk, DiskFile, Open, Place, RealDisk};
+use otahost_flash::slots::TRIES;
 use otahost_flash::{
     Activation, BootSelector, BootState, FileSelector, FlashError, Flasher, Slot, SlotState, Slots,
     Standing,
@@ -34,7 +37,7 @@ fn reboot(disk: &SimDisk) {
 
 /// All states in which a slot of the machine can be.
 fn all_states() -> impl Iterator<Item = BootState> {
-    let slots = [GOOD, BAD, trial(0), trial(1), trial(3)];
+    let slots = [GOOD, BAD, trial(0), trial(1), trial(TRIES)];
     let pairs = slots.map(|a| slots.map(|b| (a, b)));
     let both = [Slot::A, Slot::B];
     pairs.into_iter().flatten().flat_map(move |(a, b)| {
@@ -51,8 +54,11 @@ fn an_update_boots_is_confirmed_and_stays() {
     let slots = slots(&disk);
     slots.inspect().unwrap();
     let staged = install(&slots, NEW).unwrap();
-    assert_eq!(now(&disk), state(Slot::A, Slot::B, GOOD, trial(3)));
-    assert_eq!(slots.standing(&staged), Ok(Standing::Pending { tries: 3 }));
+    assert_eq!(now(&disk), state(Slot::A, Slot::B, GOOD, trial(TRIES)));
+    assert_eq!(
+        slots.standing(&staged),
+        Ok(Standing::Pending { tries: TRIES })
+    );
     reboot(&disk);
     assert_eq!(
         slots.standing(&staged),
@@ -76,7 +82,7 @@ fn an_update_that_is_never_confirmed_falls_back() {
     let disk = disk(state(Slot::A, Slot::A, GOOD, BAD));
     let slots = slots(&disk);
     let staged = install(&slots, NEW).unwrap();
-    for _ in 0..3 {
+    for _ in 0..TRIES {
         reboot(&disk);
         assert_eq!(
             slots.standing(&staged),
@@ -88,7 +94,7 @@ fn an_update_that_is_never_confirmed_falls_back() {
     assert_eq!(slots.standing(&staged), Ok(Standing::FellBack));
     // The next one can be installed over it.
     install(&slots, b"the next").unwrap();
-    assert_eq!(now(&disk), state(Slot::A, Slot::B, GOOD, trial(3)));
+    assert_eq!(now(&disk), state(Slot::A, Slot::B, GOOD, trial(TRIES)));
     assert_eq!(
         disk.read_outside(&slot_place(Slot::B)).unwrap(),
         b"the next"
@@ -115,12 +121,13 @@ fn a_rollback_of_what_runs_needs_a_reboot_and_of_what_waits_does_not() {
 
 #[test]
 fn in_every_state_nothing_ever_makes_the_running_slot_unsafe() {
-    let steps: [(&str, StepOf); 6] = [
+    let steps: [(&str, StepOf); 7] = [
         ("begin", |slots, _| slots.begin(false).map(drop)),
         ("finish", |slots, _| slots.finish(0, "").map(drop)),
         ("activate", |slots, new| {
             slots.activate(&staged(new, b"")).map(drop)
         }),
+        ("rearm", |slots, new| slots.rearm(&staged(new, b""))),
         ("confirm", |slots, new| slots.confirm(&staged(new, b""))),
         ("roll back", |slots, new| {
             slots.roll_back(&staged(new, b"")).map(drop)
@@ -311,6 +318,151 @@ fn one_medium_under_two_names_is_refused() {
     }
 }
 
+#[test]
+fn a_slot_that_fell_back_is_given_up_for_good() {
+    // As the boot loader leaves it when the tries ran out, and as one does that marks what fails as bad.
+    for left in [trial(0), BAD] {
+        let disk = disk(state(Slot::A, Slot::B, GOOD, left));
+        let slots = slots(&disk);
+        let staged = staged(Slot::B, NEW);
+        let standing = slots.standing(&staged).unwrap();
+        assert_eq!(standing.after_activation(), Standing::FellBack, "{left}");
+        assert_eq!(slots.roll_back(&staged), Ok(Activation::Now), "{left}");
+        assert_eq!(now(&disk), state(Slot::A, Slot::A, GOOD, BAD), "{left}");
+        reboot(&disk);
+        assert_eq!(now(&disk), state(Slot::A, Slot::A, GOOD, BAD), "{left}");
+        install(&slots, b"the next").unwrap();
+    }
+}
+
+#[test]
+fn power_cuts_in_the_first_boots_do_not_use_up_the_tries_of_an_image_that_comes_up() {
+    let disk = disk(state(Slot::A, Slot::A, GOOD, BAD));
+    let slots = slots(&disk);
+    let staged = install(&slots, NEW).unwrap();
+    for _ in 0..10 {
+        reboot(&disk);
+        assert_eq!(now(&disk).booted, Slot::B);
+        slots.rearm(&staged).unwrap();
+        assert_eq!(now(&disk), state(Slot::B, Slot::B, GOOD, trial(TRIES)));
+    }
+    slots.confirm(&staged).unwrap();
+    slots.rearm(&staged).unwrap();
+    assert_eq!(now(&disk), state(Slot::B, Slot::B, GOOD, GOOD));
+}
+
+#[test]
+fn tries_are_given_back_to_a_trial_that_runs_and_to_nothing_else() {
+    for before in all_states() {
+        for new in [Slot::A, Slot::B] {
+            let disk = disk(before);
+            slots(&disk).rearm(&staged(new, NEW)).unwrap();
+            let mut wanted = before;
+            if before.booted == new && matches!(before.of(new), SlotState::Trial { .. }) {
+                wanted.set(new, trial(TRIES));
+            }
+            assert_eq!(now(&disk), wanted, "{new} in {before:?}");
+        }
+    }
+}
+
+/// A disk whose memory of a file hides what the medium made of it, until it is told to forget.
+#[derive(Debug)]
+struct FailingMedium {
+    disk: Arc<SimDisk>,
+    /// What is really at this place.
+    rotten: (Place, Vec<u8>),
+}
+
+impl Disk for FailingMedium {
+    fn open(&self, place: &Place, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(place, how)?;
+        if *place != self.rotten.0 {
+            return Ok(file);
+        }
+        Ok(Arc::new(Remembered {
+            file,
+            rotten: self.rotten.1.clone(),
+            forgotten: AtomicBool::new(false),
+        }))
+    }
+    fn rename(&self, from: &Place, to: &Place) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, place: &Place) -> io::Result<()> {
+        self.disk.remove(place)
+    }
+    fn create_dir(&self, place: &Place) -> io::Result<()> {
+        self.disk.create_dir(place)
+    }
+    fn sync_dir(&self, place: &Place) -> io::Result<()> {
+        self.disk.sync_dir(place)
+    }
+    fn list(&self, place: &Place) -> io::Result<Vec<String>> {
+        self.disk.list(place)
+    }
+    fn free_space(&self, place: &Place) -> io::Result<Option<u64>> {
+        self.disk.free_space(place)
+    }
+}
+
+#[derive(Debug)]
+struct Remembered {
+    file: Arc<dyn DiskFile>,
+    rotten: Vec<u8>,
+    forgotten: AtomicBool,
+}
+
+impl DiskFile for Remembered {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        if !self.forgotten.load(Ordering::SeqCst) {
+            return self.file.read_exact_at(into, offset);
+        }
+        let start = usize::try_from(offset).unwrap();
+        into.copy_from_slice(&self.rotten[start..start + into.len()]);
+        Ok(())
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn is_device(&self) -> bool {
+        self.file.is_device()
+    }
+    fn forget_cached(&self) -> io::Result<()> {
+        self.forgotten.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_verified_is_what_the_medium_kept_and_not_what_memory_says() {
+    let disk = disk(state(Slot::A, Slot::A, GOOD, BAD));
+    let staged = install(&slots(&disk), NEW).unwrap();
+    let verify = |kept: &[u8]| {
+        let rotten = (slot_place(Slot::B), kept.to_vec());
+        let medium: Arc<dyn Disk> = Arc::new(FailingMedium {
+            disk: Arc::clone(&disk),
+            rotten,
+        });
+        let selector = FileSelector::new(Arc::clone(&medium), selector_place());
+        let places = [slot_place(Slot::A), slot_place(Slot::B)];
+        Slots::new(medium, places, Box::new(selector)).verify(&staged)
+    };
+    verify(NEW).unwrap();
+    let mut kept = NEW.to_vec();
+    kept[5] ^= 1;
+    assert!(matches!(verify(&kept), Err(FlashError::Corrupt(_))));
+}
+
 /// Says yes to everything and keeps nothing.
 #[derive(Debug)]
 struct Forgetful(BootState);
@@ -329,7 +481,10 @@ impl BootSelector for Forgetful {
 
 #[test]
 fn a_selector_that_does_not_keep_what_it_is_told_is_found_out() {
-    let steps: [(BootState, Step); 6] = [
+    let steps: [(BootState, Step); 7] = [
+        (state(Slot::B, Slot::B, GOOD, trial(0)), |slots| {
+            slots.rearm(&staged(Slot::B, NEW))
+        }),
         (state(Slot::A, Slot::A, GOOD, GOOD), |slots| {
             slots.begin(false).map(drop)
         }),
@@ -339,7 +494,7 @@ fn a_selector_that_does_not_keep_what_it_is_told_is_found_out() {
         (state(Slot::A, Slot::A, GOOD, BAD), |slots| {
             slots.activate(&staged(Slot::B, NEW)).map(drop)
         }),
-        (state(Slot::A, Slot::A, GOOD, trial(3)), |slots| {
+        (state(Slot::A, Slot::A, GOOD, trial(TRIES)), |slots| {
             slots.activate(&staged(Slot::B, NEW)).map(drop)
         }),
         (state(Slot::B, Slot::B, GOOD, trial(2)), |slots| {
@@ -369,7 +524,11 @@ impl BootSelector for OneTry {
         Ok(*self.0.lock().unwrap())
     }
     fn set_state(&self, slot: Slot, state: SlotState) -> Result<(), FlashError> {
-        let kept = if state == trial(3) { trial(1) } else { state };
+        let kept = if state == trial(TRIES) {
+            trial(1)
+        } else {
+            state
+        };
         self.0.lock().unwrap().set(slot, kept);
         Ok(())
     }

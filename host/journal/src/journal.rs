@@ -137,10 +137,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Every row, in the order of the keys.
+    /// Every row of a kind this version knows, in the order of the keys. Others stay where they are: an older agent, back after a
+    /// rollback, leaves alone what a newer one kept.
     ///
     /// # Errors
-    /// [`JournalError::Read`] when the disk fails, [`JournalError::Key`] for a row this version does not know.
+    /// [`JournalError::Read`] when the disk fails.
     pub fn load(&self) -> Result<Vec<(Key, Vec<u8>)>, JournalError> {
         let read = || -> Result<Vec<_>, redb::Error> {
             let table = self.database.begin_read()?.open_table(ROWS)?;
@@ -152,9 +153,10 @@ impl Journal {
             Ok(rows)
         };
         let rows = read().map_err(|e| self.unreadable(&e))?;
-        rows.into_iter()
-            .map(|(key, value)| Ok((key?, value)))
-            .collect()
+        Ok(rows
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.ok()?, value)))
+            .collect())
     }
 
     /// One row's value.
@@ -233,4 +235,42 @@ fn open_store(backend: Backend, place: &Place) -> Result<Database, JournalError>
         }
         e => corrupt(e.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use otahost_disk::sim::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_a_newer_version_are_passed_over_and_kept() {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+        let place = Place::data("journal");
+        let newer: &[u8] = b"\xfesomething of tomorrow";
+        {
+            let journal = Journal::open(Arc::clone(&disk), place.clone()).unwrap();
+            let transaction = journal.database.begin_write().unwrap();
+            transaction
+                .open_table(ROWS)
+                .unwrap()
+                .insert(newer, newer)
+                .unwrap();
+            transaction.commit().unwrap();
+            journal
+                .commit(&[Change::Put(Key::Job(1), b"job".to_vec())])
+                .unwrap();
+        }
+        let journal = Journal::open(disk, place).unwrap();
+        assert_eq!(journal.load().unwrap(), [(Key::Job(1), b"job".to_vec())]);
+        let table = journal
+            .database
+            .begin_read()
+            .unwrap()
+            .open_table(ROWS)
+            .unwrap();
+        assert_eq!(table.get(newer).unwrap().unwrap().value(), newer);
+    }
 }

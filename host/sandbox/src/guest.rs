@@ -262,7 +262,7 @@ mod tests {
             features: vec![],
             targets: vec![],
             jobs: vec![],
-            judge: Judge::default(),
+            judge: Judge::of_nobody(),
         };
         Guest::new("handle", Some(Arc::new(view)), Arc::new(Limits::default()))
     }

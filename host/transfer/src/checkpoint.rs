@@ -19,6 +19,9 @@ pub struct Checkpoint {
     /// The header of a signed artifact without its zero padding; empty when the artifact has none.
     #[serde(with = "otahost_core::bytes_as_base64")]
     pub header: Vec<u8>,
+    /// The text of the signature beside the artifact, where that is what it was trusted for; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sidecar: String,
     /// Bytes that are on the medium, durably.
     pub received: u64,
     /// Digests of prefixes, in rising order; the last one is at `received`.
@@ -50,7 +53,7 @@ pub trait Checkpoints: Send + Sync {
         let _ = bytes;
     }
     /// A checkpoint to remember instead of the one before; everything it speaks of is synced. An empty one says that what is
-    /// staged is worth nothing. At most one a second, one more when an attempt ends, and never two at a time.
+    /// staged is worth nothing. No more of them than [`crate::Tuning`] says, one more when an attempt ends, and never two at a time.
     fn checkpoint(&self, checkpoint: Checkpoint) -> BoxFuture<'_, ()>;
 }
 
@@ -89,10 +92,11 @@ mod tests {
 
     #[test]
     fn a_checkpoint_survives_json() {
-        let one = Checkpoint {
+        let mut one = Checkpoint {
             validator: Some(Validator("\"x\"".into())),
             total: Some(9),
             header: b"otahost".to_vec(),
+            sidecar: String::new(),
             received: 8,
             marks: vec![Mark {
                 at: 8,
@@ -101,6 +105,13 @@ mod tests {
         };
         let text = serde_json::to_string(&one).unwrap();
         assert!(text.contains("\"header\":\"b3RhaG9zdA==\""), "{text}");
+        assert!(
+            !text.contains("sidecar"),
+            "an older agent's form where nothing is new: {text}"
+        );
+        assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), one);
+        one.sidecar = "untrusted comment: x\n".into();
+        let text = serde_json::to_string(&one).unwrap();
         assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), one);
     }
 }

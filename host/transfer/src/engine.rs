@@ -1,7 +1,6 @@
 //! One attempt to bring an artifact into the staging area.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use otahost_disk::Seam;
 use tokio::time::Instant;
@@ -9,81 +8,13 @@ use tokio::time::Instant;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::digest::{Digest, hex};
 use crate::failure::Failure;
-use crate::header::{self, HEADER_LEN, Header};
-use crate::keys::TrustKeys;
-use crate::pass::{Gone, Pass, Saving, Settled, Spread};
+use crate::header::{self, HEADER_LEN};
+use crate::pass::{Gone, Pass, Saving, Spread};
+use crate::request::{Request, Trust, Verified};
+use crate::settled::{Settled, read_header};
+use crate::signature::Signature;
 use crate::source::{Opened, Source, SourceError, Validator};
 use crate::stage::Stage;
-
-/// Whose artifacts are taken.
-#[derive(Debug, Clone)]
-pub enum Trust {
-    /// Anybody's. A signed header is still recognised and stripped, but nothing in it is proved.
-    Unsigned,
-    /// Only signed ones.
-    Minisign(TrustKeys),
-}
-
-/// What an attempt is to achieve.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Size of the whole file in bytes, header included, where the plan says it.
-    pub expected_size: Option<u64>,
-    /// Digests of the whole file, header included. All of them have to match.
-    pub digests: Vec<Digest>,
-    /// Whose artifacts are taken.
-    pub trust: Trust,
-    /// Most bytes the file may have.
-    pub max_size: u64,
-    /// The version the plan asks for; a signed header that names another is refused.
-    pub version: Option<String>,
-    /// Sizes and times; the default is for production.
-    pub tuning: Tuning,
-}
-
-/// Sizes and times of the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuning {
-    /// Bytes that are written and digested at once. Six blocks are in memory at most.
-    pub block: usize,
-    /// Bytes between two marks of a checkpoint. The distance doubles when there would be more than 128 of them.
-    pub chunk: u64,
-    /// Bytes between two syncs. Twice as much may be dirty.
-    pub sync_every: u64,
-    /// Time between two checkpoints.
-    pub checkpoint_every: Duration,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        const MIB: usize = 1024 * 1024;
-        Tuning {
-            block: MIB,
-            chunk: 4 * MIB as u64,
-            sync_every: 4 * MIB as u64,
-            checkpoint_every: Duration::from_secs(1),
-        }
-    }
-}
-
-/// An artifact whose every byte was seen, checked and made durable in one pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
-    /// The image's identity: SHA-256 of the payload, in hex. The same image signed anew is the same image.
-    pub payload_sha256: String,
-    /// SHA-256 of the whole file in hex; known where the plan named one, and where there is no header.
-    pub sha256: Option<String>,
-    /// Bytes of the whole file.
-    pub size: u64,
-    /// Bytes of the payload.
-    pub payload_len: u64,
-    /// The header, if there is one; proved when trust is [`Trust::Minisign`].
-    pub header: Option<Header>,
-    /// Bytes that earlier attempts had brought and this one kept.
-    pub resumed_from: u64,
-    /// Bytes this attempt fetched.
-    pub fetched: u64,
-}
 
 /// Makes one attempt: fetches what `resume` does not already account for, writes the payload to the stage, and verifies all of it.
 ///
@@ -91,7 +22,9 @@ pub struct Verified {
 ///   not confirmed. When nothing is missing the source is not opened.
 /// - With a digest in the plan a source whose validator changed is still resumed; without one the transfer starts anew. So it does
 ///   when the source starts at 0 or announces another size than before.
-/// - A header is judged before more than the first piece is taken.
+/// - A header, or the signature beside a file that has none, is judged before more than the first piece is taken: who signed it, and
+///   for which kind of device, with which rollback index and version. On a resume it is judged again, from the checkpoint; a
+///   checkpoint that would not be taken now is not gone on with.
 /// - On a failure that may be followed by another attempt, everything received is synced and handed out as a checkpoint first. When
 ///   the content turned out wrong, an empty checkpoint is.
 ///
@@ -222,7 +155,13 @@ impl Attempt<'_> {
                 expected,
             });
         }
-        let settled = Settled::new(&head[..head.len().min(HEADER_LEN)], self.request)?;
+        let header = read_header(&head[..head.len().min(HEADER_LEN)])?;
+        let sidecar = if header.is_none() && !self.request.trust.is_unsigned() {
+            self.sidecar().await?
+        } else {
+            None
+        };
+        let settled = Settled::new(header, sidecar, self.request)?;
         if let Some(total) = total {
             self.check_space(total.saturating_sub(settled.payload_start()))?;
         }
@@ -235,6 +174,13 @@ impl Attempt<'_> {
         .await?;
         self.transfer(pass, &settled, opened, 0, head.len() as u64, ended)
             .await
+    }
+
+    /// The signature beside the file.
+    async fn sidecar(&self) -> Result<Option<Signature>, Failure> {
+        let text = self.source.sidecar().await?;
+        text.map(|text| Signature::parse(&text).map_err(Failure::Sidecar))
+            .transpose()
     }
 
     fn begin<'k>(&self, settled: &'k Settled) -> Result<Pass<'k>, Failure> {
@@ -375,8 +321,8 @@ impl Attempt<'_> {
             validator: opened.validator.take(),
         };
         let mut saved = resumed_from;
-        let every = self.request.tuning.checkpoint_every;
-        let mut due = Instant::now() + every;
+        let tuning = self.request.tuning;
+        let mut last = Instant::now();
         let mut saving: Option<Saving<'_>> = None;
         let mut lost = None;
         self.checkpoints.progress(pass.received(), course.total);
@@ -386,13 +332,21 @@ impl Attempt<'_> {
             let piece = {
                 let mut next = opened.body.next();
                 loop {
+                    // Every checkpoint wears the journal's medium: few bytes can wait.
+                    let due = last
+                        + if pass.received() - saved >= tuning.checkpoint_bytes {
+                            tuning.checkpoint_every
+                        } else {
+                            tuning.checkpoint_every.max(tuning.checkpoint_at_last)
+                        };
                     if saving.is_none() && pass.received() > saved && Instant::now() >= due {
                         saved = pass.received();
                         saving = Some(
                             pass.save(course.validator.clone(), course.total, self.checkpoints)
                                 .await?,
                         );
-                        due = Instant::now() + every;
+                        last = Instant::now();
+                        continue;
                     }
                     tokio::select! {
                         // In order, so that a simulated run always takes the same course.
@@ -465,12 +419,9 @@ impl Attempt<'_> {
         let size = pass.received();
         let done = pass.finish().await?;
         let resumed = course.resumed_from > 0;
-        let sha256 = done.whole_sha256.or_else(|| {
-            settled
-                .header
-                .is_none()
-                .then(|| done.payload_sha256.clone())
-        });
+        let sha256 = done
+            .whole_sha256
+            .or_else(|| (settled.payload_start() == 0).then(|| done.payload_sha256.clone()));
         for digest in &self.request.digests {
             let found = match digest {
                 Digest::Md5(_) => done.md5.as_deref(),
@@ -490,21 +441,16 @@ impl Attempt<'_> {
         match (&self.request.trust, done.signature) {
             (Trust::Unsigned, _) | (Trust::Minisign(_), Some(true)) => {}
             (Trust::Minisign(_), Some(false) | None) => {
-                let key = settled.header.as_ref().map(Header::key).unwrap_or_default();
+                let key = settled.signature().map(Signature::key).unwrap_or_default();
                 return Err(Failure::Signature { key, resumed });
             }
         }
-        let header = settled
-            .header
-            .as_ref()
-            .map(Header::content)
-            .unwrap_or_default();
         let checkpoint = Checkpoint {
             validator: course.validator,
             total: Some(size),
-            header,
             received: size,
             marks: done.marks,
+            ..settled.checkpoint()
         };
         self.checkpoints.checkpoint(checkpoint).await;
         Ok(Verified {
@@ -512,17 +458,12 @@ impl Attempt<'_> {
             sha256: sha256.as_deref().map(hex),
             size,
             payload_len: size - settled.payload_start(),
-            header: settled.header.clone(),
+            claims: settled
+                .signature()
+                .map(|signature| signature.claims().clone()),
             resumed_from: course.resumed_from,
             fetched: course.fetched,
         })
-    }
-}
-
-impl Trust {
-    /// True for the word `"unsigned"`.
-    pub fn is_unsigned(&self) -> bool {
-        matches!(self, Trust::Unsigned)
     }
 }
 

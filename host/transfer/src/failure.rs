@@ -4,6 +4,7 @@ use otahost_core::model::Reason;
 
 use crate::header::HeaderError;
 use crate::keys::KeyError;
+use crate::signature::SignatureError;
 use crate::source::SourceError;
 use crate::stage::StageError;
 
@@ -42,13 +43,16 @@ pub enum Failure {
         /// Part of the content came from an earlier attempt, so a clean start may mend it.
         resumed: bool,
     },
-    /// Trust asks for a signature and the artifact has none.
+    /// Trust asks for a signature and the artifact has none, neither in it nor beside it.
     #[error("the file is not signed, but the target trusts only signed ones (see `otahost sign`)")]
     Unsigned,
     /// The header cannot be read.
     #[error("the file's signed header is damaged: {0}")]
     Header(#[from] HeaderError),
-    /// Signed by nobody who is trusted, or the header was tampered with.
+    /// The signature beside the file cannot be read.
+    #[error("the signature beside the file (.minisig) is damaged: {0}")]
+    Sidecar(#[source] SignatureError),
+    /// Signed by nobody who is trusted, or the signature was tampered with.
     #[error("the file's signature is refused: {0}")]
     Key(#[from] KeyError),
     /// The payload is not what was signed.
@@ -59,12 +63,34 @@ pub enum Failure {
         /// Part of the content came from an earlier attempt, so a clean start may mend it.
         resumed: bool,
     },
-    /// The header speaks of another version than the plan.
+    /// The file is for another kind of device, or does not say for which.
+    #[error(
+        "the file is signed {}, but the target takes only files for {expected:?}",
+        match found { Some(found) => format!("for {found:?}"), None => "without `compatible`".to_owned() }
+    )]
+    Compatible {
+        /// What the target is.
+        expected: String,
+        /// What the signature names.
+        found: Option<String>,
+    },
+    /// The file is older than what may be installed, or does not say how old it is.
+    #[error(
+        "the file is signed {}, but the target takes none below {min}",
+        match found { Some(found) => format!("with rollback index {found}"), None => "without `rollback-index`".to_owned() }
+    )]
+    RollbackIndex {
+        /// The lowest that is taken.
+        min: u64,
+        /// What the signature names.
+        found: Option<u64>,
+    },
+    /// The signature speaks of another version than the plan.
     #[error("the file is signed as version {found:?}, but version {expected:?} was asked for")]
     Version {
         /// The plan's.
         expected: String,
-        /// The header's.
+        /// The signature's.
         found: String,
     },
     /// The payload does not fit.
@@ -102,9 +128,12 @@ impl Failure {
             Failure::Size(_) => ("size", "download"),
             Failure::Digest { .. } => ("digest", "verify"),
             Failure::Unsigned => ("unsigned", "verify"),
-            Failure::Header(_) | Failure::Key(_) | Failure::Signature { .. } => {
-                ("signature", "verify")
-            }
+            Failure::Header(_)
+            | Failure::Sidecar(_)
+            | Failure::Key(_)
+            | Failure::Signature { .. } => ("signature", "verify"),
+            Failure::Compatible { .. } => ("compatible", "verify"),
+            Failure::RollbackIndex { .. } => ("rollback-index", "verify"),
             Failure::Version { .. } => ("version-mismatch", "verify"),
             Failure::NoSpace(_) => ("no-space", "download"),
             Failure::Stage(_) => ("flash", "download"),
@@ -128,7 +157,10 @@ impl Failure {
             | Failure::Size(_)
             | Failure::Unsigned
             | Failure::Header(_)
+            | Failure::Sidecar(_)
             | Failure::Key(_)
+            | Failure::Compatible { .. }
+            | Failure::RollbackIndex { .. }
             | Failure::Version { .. }
             | Failure::NoSpace(_) => true,
         }

@@ -4,9 +4,9 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::header::{Header, show_key};
+use crate::signature::{Signature, show_key};
 
-/// Why a key cannot be used, or a header is not trusted.
+/// Why a key cannot be used, or a signature is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// No keys were given.
@@ -19,10 +19,10 @@ pub enum KeyError {
         "key number {0} is no minisign public key; it is the second line of a .pub file and begins with \"RW\""
     )]
     NoKey(usize),
-    /// The header names a key that is not trusted.
+    /// The signature names a key that is not trusted.
     #[error("it was signed with key {0}, which is not among the trusted ones")]
     Stranger(String),
-    /// The header's own signature is wrong.
+    /// The signature of the trusted comment is wrong.
     #[error("its trusted comment was changed, or was not signed with the trusted key {0}")]
     Comment(String),
 }
@@ -59,31 +59,34 @@ impl TrustKeys {
         self.0.iter().map(|key| show_key(&key.id)).collect()
     }
 
-    /// Checks all of a header that can be checked before the payload is here: that a trusted key signed the pair of payload
+    /// Checks all of a signature that can be checked before the payload is here: that a trusted key signed the pair of payload
     /// signature and trusted comment. The claims can be believed from here on; the payload cannot.
-    pub fn check(&self, header: &Header) -> Result<(), KeyError> {
-        self.signer(header).map(drop)
+    pub fn check(&self, signature: &Signature) -> Result<(), KeyError> {
+        self.signer(signature).map(drop)
     }
 
     /// As `check`; gives the key the payload's signature has to be verified with.
-    pub(crate) fn signer(&self, header: &Header) -> Result<&minisign_verify::PublicKey, KeyError> {
-        let (message, signature) = header.global();
+    pub(crate) fn signer(
+        &self,
+        signature: &Signature,
+    ) -> Result<&minisign_verify::PublicKey, KeyError> {
+        let (message, global) = signature.global();
         let mut named = self
             .0
             .iter()
-            .filter(|key| key.id == *header.key_id())
+            .filter(|key| key.id == *signature.key_id())
             .peekable();
         if named.peek().is_none() {
-            return Err(KeyError::Stranger(header.key()));
+            return Err(KeyError::Stranger(signature.key()));
         }
         named
             .find(|key| {
                 UnparsedPublicKey::new(&ED25519, key.key)
-                    .verify(&message, signature)
+                    .verify(&message, global)
                     .is_ok()
             })
             .map(|key| &key.public)
-            .ok_or_else(|| KeyError::Comment(header.key()))
+            .ok_or_else(|| KeyError::Comment(signature.key()))
     }
 }
 

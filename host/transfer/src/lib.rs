@@ -7,21 +7,28 @@
 //! Nothing counts as verified before the pass has ended: [`Verified`] is only made when size, digests and signature were all settled.
 
 mod checkpoint;
+mod claims;
 mod digest;
-pub mod engine;
+mod engine;
 mod failure;
 pub mod header;
 mod keys;
 mod lanes;
 mod pass;
-pub mod source;
+mod request;
+mod settled;
+mod signature;
+mod source;
 mod stage;
 
 pub use checkpoint::{Checkpoint, Checkpoints, Mark};
+pub use claims::Claims;
 pub use digest::{Digest, DigestError};
-pub use engine::{Request, Trust, Tuning, Verified, attempt};
+pub use engine::attempt;
 pub use failure::{Failure, Headers};
-pub use header::{Claims, HEADER_LEN, Header, HeaderError};
+pub use header::{HEADER_LEN, Header, HeaderError};
 pub use keys::{KeyError, TrustKeys};
+pub use request::{Request, Trust, Tuning, Verified};
+pub use signature::{SIDECAR_MAX, Signature, SignatureError, UNTRUSTED_COMMENT};
 pub use source::{Body, BoxFuture, Opened, Source, SourceError, Validator};
 pub use stage::{Stage, StageError};

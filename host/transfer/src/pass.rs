@@ -7,79 +7,16 @@ use tokio::sync::oneshot;
 
 use crate::checkpoint::{Checkpoint, Checkpoints, Mark, thin_out};
 use crate::digest::{Digest, hex};
-use crate::engine::{Request, Trust, Tuning};
 use crate::failure::Failure;
-use crate::header::{self, HEADER_LEN, Header, HeaderError};
+use crate::header::Header;
 use crate::lanes::{
-    Gate, HashLane, HashOrder, Hasher as _, Md5, Pool, Sha256, Verifying, WriteLane, WriteOrder,
-    hash_lane, signature_lane, write_lane,
+    Gate, HashLane, HashOrder, Hasher as _, Md5, Pool, Sha256, WriteLane, WriteOrder, hash_lane,
+    signature_lane, write_lane,
 };
+use crate::request::{Request, Tuning};
+use crate::settled::Settled;
 use crate::source::{BoxFuture, Validator};
 use crate::stage::Stage;
-
-/// What the first bytes of a file settled: whether it is signed, by whom, and where the payload begins.
-pub(crate) struct Settled {
-    pub(crate) header: Option<Header>,
-    verifying: Option<Arc<Verifying>>,
-}
-
-impl Settled {
-    /// Looks at the first `HEADER_LEN` bytes, or at the whole file where it is shorter.
-    pub(crate) fn new(head: &[u8], request: &Request) -> Result<Self, Failure> {
-        let header = match head.first_chunk() {
-            Some(head) => Header::parse(head)?,
-            // Padded with zeros a cut header would look whole.
-            None if !head.is_empty() && header::may_begin(head) => {
-                return Err(HeaderError::Line("it ends early").into());
-            }
-            None => None,
-        };
-        let verifying = match (&request.trust, &header) {
-            (Trust::Unsigned, _) => None,
-            (Trust::Minisign(_), None) => return Err(Failure::Unsigned),
-            (Trust::Minisign(keys), Some(header)) => {
-                let key = keys.signer(header)?.clone();
-                Some(Arc::new(Verifying {
-                    key,
-                    signature: header.minisign()?,
-                }))
-            }
-        };
-        // After the signature, so that nobody else's words end up in a report.
-        let found = header
-            .as_ref()
-            .and_then(|header| header.claims().version.as_ref());
-        if let (Some(expected), Some(found)) = (&request.version, found)
-            && expected != found
-        {
-            return Err(Failure::Version {
-                expected: expected.clone(),
-                found: found.clone(),
-            });
-        }
-        Ok(Settled { header, verifying })
-    }
-
-    /// The same from a checkpoint; `None` where it does not fit the request any more.
-    pub(crate) fn from_checkpoint(checkpoint: &Checkpoint, request: &Request) -> Option<Self> {
-        let mut head = [0; HEADER_LEN];
-        head.get_mut(..checkpoint.header.len())?
-            .copy_from_slice(&checkpoint.header);
-        let settled = Settled::new(&head, request).ok()?;
-        // Without a header the first bytes are part of the payload, and the marks speak of them.
-        let consistent = settled.header.is_some() != checkpoint.header.is_empty();
-        (consistent && checkpoint.received >= settled.payload_start()).then_some(settled)
-    }
-
-    /// Bytes of the file before the payload.
-    pub(crate) fn payload_start(&self) -> u64 {
-        if self.header.is_some() {
-            HEADER_LEN as u64
-        } else {
-            0
-        }
-    }
-}
 
 /// A lane stopped without an answer; [`Pass::fate`] knows why.
 pub(crate) struct Gone;
@@ -141,7 +78,8 @@ pub(crate) struct Pass<'k> {
     sent: u64,
     spread: Spread,
     awaited: Vec<Awaited>,
-    header: Vec<u8>,
+    /// A checkpoint of this file without its progress.
+    blank: Checkpoint,
     _gate: Gate,
 }
 
@@ -174,8 +112,7 @@ impl<'k> Pass<'k> {
             }
         }
         let signature = settled
-            .verifying
-            .as_ref()
+            .verifying()
             .map(|verifying| signature_lane(seam, verifying))
             .transpose()?;
         let gate = Gate::new();
@@ -199,11 +136,7 @@ impl<'k> Pass<'k> {
                 chunk: tuning.chunk,
             },
             awaited: Vec::new(),
-            header: settled
-                .header
-                .as_ref()
-                .map(Header::content)
-                .unwrap_or_default(),
+            blank: settled.checkpoint(),
             _gate: gate,
         })
     }
@@ -343,7 +276,7 @@ impl<'k> Pass<'k> {
         let (answer, synced) = oneshot::channel();
         self.writer.send(WriteOrder::Sync(answer)).await?;
         let (mut spread, start, received) = (self.spread.clone(), self.start, self.received());
-        let header = self.header.clone();
+        let blank = self.blank.clone();
         Ok(Box::pin(async move {
             for (at, mark) in chunk_marks {
                 spread.push(at, &mark.await.map_err(|_| Gone)?, start);
@@ -363,9 +296,9 @@ impl<'k> Pass<'k> {
             to.checkpoint(Checkpoint {
                 validator,
                 total,
-                header,
                 received,
                 marks: marks.marks,
+                ..blank
             })
             .await;
             Ok(spread)

@@ -49,6 +49,13 @@ pub trait Source: Debug + Send + Sync {
         from: u64,
         validator: Option<&'a Validator>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>>;
+
+    /// The minisign signature of the whole file that lies beside it under its name with `.minisig` behind; `None` where there is
+    /// none. Asked for at most once in an attempt, when the target trusts only signed files and this one has no header. Not more
+    /// than one byte above [`crate::SIDECAR_MAX`] has to be read: so much is refused.
+    fn sidecar(&self) -> BoxFuture<'_, Result<Option<String>, SourceError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }
 
 /// An opened source.

@@ -83,6 +83,7 @@ fn turn(honest: bool) -> impl Strategy<Value = Turn> {
 enum Anchor {
     Digest,
     Signature,
+    Sidecar,
     Validator,
 }
 
@@ -98,6 +99,11 @@ async fn play(anchor: Anchor, len: usize, turns: &[Turn]) -> (u64, u64) {
                 payload
             }
         })
+        .collect();
+    let sidecars: Vec<String> = files
+        .iter()
+        .filter(|_| anchor == Anchor::Sidecar)
+        .map(|file| signature(pair(), file, &claims("1")))
         .collect();
     let start = if anchor == Anchor::Signature { 4096 } else { 0 };
     let (mut served, mut now) = (0, 0);
@@ -124,10 +130,11 @@ async fn play(anchor: Anchor, len: usize, turns: &[Turn]) -> (u64, u64) {
             } else {
                 Vec::new()
             },
-            ..request(if anchor == Anchor::Signature {
-                trust(pair())
-            } else {
-                Trust::Unsigned
+            compatible: claims("1").compatible,
+            min_rollback_index: 7,
+            ..request(match anchor {
+                Anchor::Signature | Anchor::Sidecar => trust(pair()),
+                Anchor::Digest | Anchor::Validator => Trust::Unsigned,
             })
         };
         let serves = if index >= turns.len() { 0 } else { now };
@@ -139,9 +146,13 @@ async fn play(anchor: Anchor, len: usize, turns: &[Turn]) -> (u64, u64) {
             piece: turn.piece,
             ..Opening::of(&files[serves])
         };
-        let source = Script::new([opening.end(turn.end)]);
+        let mut source = Script::new([opening.end(turn.end)]);
+        if anchor == Anchor::Sidecar {
+            source = source.beside(&sidecars[serves]);
+        }
         let outcome = bench.attempt(&source, &request).await;
         served += source.served();
+        assert!(source.besides() <= 1, "asked for the sidecar twice");
         match outcome {
             Ok(done) => {
                 // Never a mixture, and never what the plan did not ask for.
@@ -203,7 +214,12 @@ proptest! {
 
     #[test]
     fn any_course_ends_with_the_content_or_an_error(
-        anchor in prop_oneof![Just(Anchor::Digest), Just(Anchor::Signature), Just(Anchor::Validator)],
+        anchor in prop_oneof![
+            Just(Anchor::Digest),
+            Just(Anchor::Signature),
+            Just(Anchor::Sidecar),
+            Just(Anchor::Validator)
+        ],
         len in 0usize..5000,
         turns in proptest::collection::vec(turn(false), 0..6),
     ) {
@@ -212,7 +228,7 @@ proptest! {
 
     #[test]
     fn on_an_honest_server_nothing_is_fetched_twice(
-        anchor in prop_oneof![Just(Anchor::Digest), Just(Anchor::Validator)],
+        anchor in prop_oneof![Just(Anchor::Digest), Just(Anchor::Sidecar), Just(Anchor::Validator)],
         len in 0usize..5000,
         turns in proptest::collection::vec(turn(true), 0..6),
     ) {

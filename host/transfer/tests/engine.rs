@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use otahost_disk::Seam;
 use otahost_transfer::{
-    Checkpoint, Digest, Failure, Mark, Request, SourceError, Trust, Validator, attempt,
+    Checkpoint, Digest, Failure, Mark, Request, SourceError, Trust, Tuning, Validator, attempt,
 };
 use support::*;
 
@@ -40,7 +40,8 @@ fn a_file_arrives_whole_and_every_digest_is_told() {
                     (file.len() as u64, len as u64)
                 );
                 assert_eq!((done.resumed_from, done.fetched), (0, file.len() as u64));
-                assert_eq!(done.header.unwrap().claims(), &claims("2.0"));
+                assert_eq!(done.claims, Some(claims("2.0")));
+                assert_eq!(bench.memory.last().sidecar, "");
             }
         });
         both(|bench| {
@@ -762,6 +763,51 @@ fn checkpoints_come_once_a_second_and_speak_of_synced_bytes() {
 }
 
 #[test]
+fn a_checkpoint_waits_for_enough_bytes_or_enough_time() {
+    let file = content(20_000, 1);
+    // Milliseconds between two pieces of 100 bytes, bytes worth a checkpoint: checkpoints on the way, seconds between them.
+    for (pause, bytes, count, least, most) in [
+        // 2 s of 10,000 bytes each, of which 5,000 have to come: the second rules.
+        (10, 5000, 1, 1.0, 1.1),
+        // 15 s between two thresholds: the ten seconds rule.
+        (300, 5000, 5, 10.0, 10.4),
+        // 3 s between two thresholds: the bytes rule.
+        (60, 5000, 3, 3.0, 3.1),
+        (60, 1 << 20, 1, 10.0, 10.1),
+        (10, 1 << 20, 0, 0.0, 0.0),
+    ] {
+        run(async {
+            let bench = Bench::new(Seam::Inline);
+            let request = Request {
+                tuning: Tuning {
+                    checkpoint_bytes: bytes,
+                    ..TUNING
+                },
+                ..request(Trust::Unsigned)
+            };
+            let slow = Opening {
+                pause: Duration::from_millis(pause),
+                ..Opening::of(&file)
+            };
+            let start = tokio::time::Instant::now();
+            bench.attempt(&Script::new([slow]), &request).await.unwrap();
+            let times = bench.memory.times.lock().unwrap();
+            let (_, regular) = times.split_last().unwrap();
+            assert_eq!(regular.len(), count, "{pause} ms, {bytes} bytes: {times:?}");
+            let mut before = start;
+            for time in regular {
+                let apart = (*time - before).as_secs_f64();
+                assert!(
+                    (least..most).contains(&apart),
+                    "{pause} ms, {bytes} bytes: {apart} s"
+                );
+                before = *time;
+            }
+        });
+    }
+}
+
+#[test]
 fn a_source_that_hangs_does_not_keep_its_bytes_from_a_checkpoint() {
     let file = content(5000, 1);
     run(async {
@@ -894,6 +940,11 @@ fn a_checkpoint_that_makes_no_sense_means_a_start_from_nothing() {
         },
         Checkpoint {
             received: 5000,
+            sidecar: "junk".into(),
+            ..Checkpoint::default()
+        },
+        Checkpoint {
+            received: 5000,
             header: file[..4000].to_vec(),
             total: Some(1),
             ..Checkpoint::default()
@@ -931,10 +982,14 @@ fn a_checkpoint_that_makes_no_sense_means_a_start_from_nothing() {
 #[test]
 fn the_default_sizes_are_the_ones_the_budgets_speak_of() {
     // 8 MiB dirty, six blocks in memory: see DESIGN.
-    let tuning = otahost_transfer::Tuning::default();
+    let tuning = Tuning::default();
     assert!(2 * tuning.sync_every <= 8 << 20);
     assert!(6 * tuning.block <= 8 << 20);
     assert_eq!(tuning.chunk % tuning.block as u64, 0);
+    // What a download may cost the journal's medium.
+    assert_eq!(tuning.checkpoint_every, Duration::from_secs(1));
+    assert_eq!(tuning.checkpoint_bytes, 1 << 20);
+    assert_eq!(tuning.checkpoint_at_last, Duration::from_secs(10));
     let big = content(9 << 20, 3);
     both(|bench| {
         let big = &big;

@@ -5,7 +5,10 @@ mod support;
 
 use std::io::Cursor;
 
-use otahost_transfer::{Claims, HEADER_LEN, Header, HeaderError, KeyError, TrustKeys, header};
+use otahost_transfer::{
+    Claims, HEADER_LEN, Header, HeaderError, KeyError, SIDECAR_MAX, Signature, SignatureError,
+    TrustKeys, header,
+};
 use support::*;
 
 fn text(comment: &str) -> String {
@@ -126,6 +129,65 @@ fn a_header_that_is_not_as_it_must_be_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_signature_beside_a_file_is_read_as_minisign_wrote_it_and_kept_in_one_form() {
+    let comment = claims("7.1.0").to_trusted_comment().unwrap();
+    let text = text(&comment);
+    let read = Signature::parse(&text).unwrap();
+    assert_eq!(read.claims(), &claims("7.1.0"));
+    assert!(
+        read.text()
+            .starts_with("untrusted comment: otahost signed artifact\nRU")
+    );
+    for same in [
+        text.replace('\n', "\r\n"),
+        text.trim_end().to_owned(),
+        text.replacen("mine", "yours", 1),
+        read.text().to_owned(),
+    ] {
+        assert_eq!(Signature::parse(&same).as_ref(), Ok(&read), "{same}");
+    }
+}
+
+#[test]
+fn what_is_no_signature_is_refused_with_a_reason() {
+    let good = text("version=1");
+    let lines: Vec<&str> = good.lines().collect();
+    for (text, word) in [
+        (String::new(), "first line"),
+        ("<!doctype html>\n".into(), "first line"),
+        (good.replace("untrusted comment", "comment"), "first line"),
+        (lines[..3].join("\n"), "four lines"),
+        (format!("{good}more\n"), "four lines"),
+        (good.replace("trusted comment: v", "v"), "third line"),
+        (good.replace(lines[1], "RUQ="), "second line"),
+        (good.replace(lines[3], "AAAA"), "fourth line"),
+        (
+            good.replace(lines[1], &lines[1].replacen("RU", "RW", 1)),
+            "not prehashed",
+        ),
+        (
+            good.replace("version=1", "version=1\u{fffd}\u{7}"),
+            "control",
+        ),
+        (
+            good.replace("version=1", "rollback-index=x"),
+            "whole number",
+        ),
+        (format!("{good}{}", " ".repeat(SIDECAR_MAX)), "larger than"),
+    ] {
+        let error = Signature::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(word), "{word}: {error}\n{text}");
+    }
+    let full = good.replacen("mine", &"x".repeat(SIDECAR_MAX - good.len() + 4), 1);
+    assert_eq!(full.len(), SIDECAR_MAX);
+    assert!(Signature::parse(&full).is_ok());
+    assert_eq!(
+        Signature::parse(&full.replacen('x', "xx", 1)),
+        Err(SignatureError::TooLarge)
+    );
+}
+
+#[test]
 fn any_bytes_can_be_parsed_without_a_panic() {
     let whole = header::assemble(&text("version=1")).unwrap();
     for seed in 0..2000 {
@@ -137,6 +199,8 @@ fn any_bytes_can_be_parsed_without_a_panic() {
             bytes[at] = noise;
         }
         let _ = Header::parse(&bytes);
+        let text = String::from_utf8_lossy(&bytes[header::MAGIC.len()..400]);
+        let _ = Signature::parse(text.trim_end_matches('\0'));
     }
 }
 
@@ -170,17 +234,20 @@ fn only_a_trusted_key_signs_a_header() {
     assert_eq!(trusted.ids().len(), 2);
     let head = |file: Vec<u8>| Header::parse(file.first_chunk().unwrap()).unwrap().unwrap();
     let ours = head(signed(&pair, b"payload", "1"));
-    assert_eq!(trusted.check(&ours), Ok(()));
+    assert_eq!(trusted.check(ours.signature()), Ok(()));
     assert!(trusted.ids().contains(&ours.key()));
     let theirs = head(signed(&stranger, b"payload", "1"));
     assert_eq!(
-        trusted.check(&theirs),
+        trusted.check(theirs.signature()),
         Err(KeyError::Stranger(theirs.key()))
     );
     // The comment of one release with the signature of another.
     let file = String::from_utf8(signed(&pair, b"payload", "1")).unwrap();
     let forged = head(file.replace("version=1", "version=9").into_bytes());
-    assert_eq!(trusted.check(&forged), Err(KeyError::Comment(ours.key())));
+    assert_eq!(
+        trusted.check(forged.signature()),
+        Err(KeyError::Comment(ours.key()))
+    );
 }
 
 #[test]

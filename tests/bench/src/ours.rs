@@ -80,6 +80,8 @@ impl Ours {
             expected_size: Some(file.size),
             digests: vec![Digest::parse(&format!("md5:{}", file.md5))?],
             trust: Trust::Minisign(self.keys.clone()),
+            compatible: None,
+            min_rollback_index: 0,
             max_size: file.size,
             version: None,
             tuning: Tuning::default(),
@@ -98,12 +100,12 @@ impl Ours {
             Seam::Threads,
         )
         .await?;
-        if verified.fetched != file.size || verified.header.is_none() {
+        if verified.fetched != file.size || verified.claims.is_none() {
             return Err(format!(
                 "{} of {} bytes were fetched, header: {}",
                 verified.fetched,
                 file.size,
-                verified.header.is_some()
+                verified.claims.is_some()
             )
             .into());
         }

@@ -5,6 +5,7 @@
 use otahost_e2e::device::{Device, NEW, OLD, PATIENCE, SERIAL, eventually, ota_create};
 use otahost_lab::cloud::Status;
 use otahost_lab::files::Fault;
+use otahost_lab::image::Image;
 use serde_json::{Value, json};
 
 const KIB: u64 = 1024;
@@ -21,9 +22,28 @@ fn fields(value: &Value) -> Vec<&str> {
     names
 }
 
-const JOB: [&str; 12] = [
-    "created", "history", "id", "installs", "key", "owner", "paused", "phase", "rate", "reason",
-    "until", "updated",
+const JOB: [&str; 21] = [
+    "activation",
+    "allowed_attempts",
+    "awaits_owner",
+    "created",
+    "current",
+    "failed_attempts",
+    "gate",
+    "history",
+    "id",
+    "installs",
+    "key",
+    "owner",
+    "paused",
+    "phase",
+    "rate",
+    "reason",
+    "rolling_back",
+    "time_left",
+    "until",
+    "updated",
+    "when_told",
 ];
 
 #[test]
@@ -38,6 +58,7 @@ fn status_and_jobs_show_an_update_while_it_runs_and_after_it() {
         "jobs",
         "links",
         "now",
+        "safe_mode",
         "targets",
         "uptime_ms",
         "version",
@@ -56,7 +77,16 @@ fn status_and_jobs_show_an_update_while_it_runs_and_after_it() {
         (&json!("cloud"), &json!("mqtt"), &json!(true))
     );
     let target = &idle["targets"][0];
-    let parts = ["busy", "health", "id", "observed", "slots", "version"];
+    let parts = [
+        "busy",
+        "health",
+        "id",
+        "memory",
+        "observed",
+        "slots",
+        "version",
+        "version_fault",
+    ];
     assert_eq!(fields(target), parts);
     assert_eq!(
         (&target["id"], &target["version"], &target["busy"]),
@@ -242,7 +272,7 @@ fn while_a_file_is_installed_here_the_cloud_sees_an_upgrade_and_its_own_command_
 }
 
 #[test]
-fn while_the_cloud_updates_a_file_is_not_installed_here() {
+fn the_operator_goes_first_and_the_cloud_is_told_that_its_update_was_cancelled() {
     let device = Device::online();
     let release = device.release(NEW, 256 * KIB);
     let mine = device.release("1.3.0", 64 * KIB);
@@ -252,18 +282,23 @@ fn while_the_cloud_updates_a_file_is_not_installed_here() {
     let ids = device.command(&device.order(&release));
     device.await_sent(64 * KIB);
     let said = device
-        .cli(&["install", &device.medium(&mine), "--target", "dock"])
-        .end();
-    assert_eq!(said.code(), Some(6), "{said:?}");
-    assert!(said.err.contains("being updated"), "{said:?}");
-    let said = device
         .cli(&["install", &device.medium(&mine), "--target", "deck"])
         .end();
     assert_eq!(said.code(), Some(5), "{said:?}");
 
+    let said = device
+        .cli(&["install", &device.medium(&mine), "--target", "dock"])
+        .end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
     device.files.release();
-    device.assert_ok(&ids);
-    device.assert_runs(NEW, "b");
+    let end = device.end_of(&ids);
+    assert_eq!(
+        (end.status, end.result),
+        (Status::Canceled, 312_013),
+        "{}",
+        end.message
+    );
+    device.assert_runs("1.3.0", "b");
     device.assert_well();
 }
 
@@ -335,4 +370,72 @@ fn without_an_agent_the_command_line_says_so() {
         assert_eq!(said.code(), Some(4), "{command:?}: {said:?}");
         assert!(said.err.contains("otahost run"), "{command:?}: {said:?}");
     }
+}
+
+#[test]
+fn after_two_rollbacks_an_image_is_refused_until_the_operator_clears_it() {
+    let device = Device::online();
+    // It does not say of itself what it is announced as.
+    let release = device.release_image(&Image::new("1.1.9", 64 * KIB), NEW);
+    for _ in 0..2 {
+        let ids = device.command(&device.order(&release));
+        device.assert_failed(&ids, 312_017, "UPGRADE_FAIL");
+    }
+    let reply = device.send(&ota_create(&[&device.order(&release)]));
+    assert_eq!(
+        (reply.result, reply.status),
+        (312_003, Some(Status::Rejected))
+    );
+
+    let memory = &device.json(&["status"])["targets"][0]["memory"];
+    assert_eq!(
+        (&memory["last_failed"]["phase"], &memory["activations"]),
+        (&json!("rolled-back"), &json!(2))
+    );
+    assert_eq!(memory["bad"][0]["refused_always"], json!(true));
+    let said = device.cli(&["status"]).end();
+    for part in [
+        "known bad: version 1.2.0.69",
+        "rolled back 2 times, refused to every adapter",
+        "version 1.2.0.69 was rolled back: version 1.1.9 runs, but 1.2.0.69 was installed",
+        "`otahost clear dock 1.2.0.69` allows it again",
+    ] {
+        assert!(said.out.contains(part), "{part}: {said:?}");
+    }
+
+    let said = device.cli(&["clear", "dock", NEW]).end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    assert!(said.out.contains("1 image is allowed again"), "{said:?}");
+    let ids = device.command(&device.order(&release));
+    device.assert_failed(&ids, 312_017, "UPGRADE_FAIL");
+    device.assert_runs(OLD, "a");
+    device.assert_well();
+}
+
+#[test]
+fn a_download_that_is_paused_here_goes_on_where_it_was_when_it_is_resumed() {
+    let device = Device::online();
+    let release = device.release(NEW, 12 * 1024 * KIB);
+    device.files.throttle(Some(4 * 1024 * KIB));
+    let ids = device.command(&device.order(&release));
+    device.await_sent(9 * 1024 * KIB);
+    let key = device.json(&["jobs"])[0]["key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let said = device.cli(&["pause", &key]).end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    let said = device.cli(&["jobs"]).end();
+    assert!(said.out.contains("paused with "), "{said:?}");
+    device.files.throttle(None);
+    let said = device.cli(&["resume", &key]).end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    device.assert_ok(&ids);
+    device.assert_runs(NEW, "b");
+    let sent = device.files.bytes_sent();
+    assert!(
+        sent < release.file.size + 5 * 1024 * KIB,
+        "it began anew: {sent} bytes were sent"
+    );
+    device.assert_well();
 }

@@ -25,6 +25,7 @@ const PIECE: usize = 256 * 1024;
 pub struct Image {
     version: String,
     boots: bool,
+    agent: bool,
     size: u64,
     seed: u64,
 }
@@ -36,6 +37,8 @@ pub struct ImageHeader {
     pub version: String,
     /// Whether it comes up when booted.
     pub boots: bool,
+    /// Whether the agent comes up in it.
+    pub agent: bool,
     /// Bytes of the body, which follows the header.
     pub length: u64,
     /// SHA-256 of the body, lower-case hex.
@@ -86,6 +89,7 @@ impl Image {
         Image {
             version: version.to_owned(),
             boots: true,
+            agent: true,
             size: size.max(1024),
             seed,
         }
@@ -95,6 +99,13 @@ impl Image {
     #[must_use]
     pub fn that_does_not_boot(mut self) -> Self {
         self.boots = false;
+        self
+    }
+
+    /// Makes it one that comes up, but in which the agent does not.
+    #[must_use]
+    pub fn without_agent(mut self) -> Self {
+        self.agent = false;
         self
     }
 
@@ -132,10 +143,10 @@ impl Image {
     }
 
     fn header(&self, length: u64, sha256: &str) -> String {
-        let boots = if self.boots { "yes" } else { "no" };
+        let [boots, agent] = [self.boots, self.agent].map(|is| if is { "yes" } else { "no" });
         // Twenty places, so that the header is as long for every length.
         format!(
-            "{MAGIC}\nversion={}\nboots={boots}\nlength={length:020}\nsha256={sha256}\n",
+            "{MAGIC}\nversion={}\nboots={boots}\nagent={agent}\nlength={length:020}\nsha256={sha256}\n",
             self.version
         )
     }
@@ -151,15 +162,8 @@ impl Image {
             )));
         }
         let version = value(reader, "version")?;
-        let boots = match value(reader, "boots")?.as_str() {
-            "yes" => true,
-            "no" => false,
-            other => {
-                return Err(ImageError::NotAnImage(format!(
-                    "boots={other:?} is neither yes nor no"
-                )));
-            }
-        };
+        let boots = yes_or_no(reader, "boots")?;
+        let agent = yes_or_no(reader, "agent")?;
         let length = value(reader, "length")?;
         let length = length
             .parse()
@@ -168,6 +172,7 @@ impl Image {
         Ok(ImageHeader {
             version,
             boots,
+            agent,
             length,
             sha256,
         })
@@ -257,6 +262,16 @@ fn value(reader: &mut impl BufRead, name: &str) -> Result<String, ImageError> {
     }
 }
 
+fn yes_or_no(reader: &mut impl BufRead, name: &str) -> Result<bool, ImageError> {
+    match value(reader, name)?.as_str() {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        other => Err(ImageError::NotAnImage(format!(
+            "{name}={other:?} is neither yes nor no"
+        ))),
+    }
+}
+
 /// Pseudo-random bytes (splitmix64), the same for the same seed: a body that neither compresses nor repeats.
 struct Noise(u64);
 
@@ -294,7 +309,10 @@ mod tests {
             let (_dir, path) = written(&Image::new("1.2.3", size));
             assert_eq!(fs::metadata(&path).unwrap().len(), size);
             let header = Image::verify(&path).unwrap();
-            assert_eq!((header.version.as_str(), header.boots), ("1.2.3", true));
+            assert_eq!(
+                (header.version.as_str(), header.boots, header.agent),
+                ("1.2.3", true, true)
+            );
         }
     }
 
@@ -347,6 +365,7 @@ mod tests {
             b"\n".to_vec(),
             vec![b'x'; 4096],
             b"otahost-lab-image 1\nversion=1\nboots=maybe\n".to_vec(),
+            b"otahost-lab-image 1\nversion=1\nboots=yes\nagent=maybe\n".to_vec(),
         ] {
             assert!(matches!(
                 Image::parse(&mut bytes.as_slice()),

@@ -142,6 +142,8 @@ struct On {
     boot_id: String,
     slot: String,
     version: String,
+    /// The agent comes up in this version.
+    agent: bool,
 }
 
 impl Machine {
@@ -216,7 +218,7 @@ impl Machine {
         &self.shared.layout
     }
 
-    /// Boots, and starts the agent.
+    /// Boots, and starts the agent, unless the image is one in which it does not come up.
     ///
     /// # Errors
     /// When it is on already, when no slot boots, or when the agent cannot be started.
@@ -251,12 +253,18 @@ impl Machine {
     /// Starts the agent again in the same boot, as a supervisor does after a crash.
     ///
     /// # Errors
-    /// When the machine is off, the agent runs, or it cannot be started.
+    /// When the machine is off, the agent runs, or it cannot be started or does not come up in this version.
     pub fn start_agent(&self) -> Result<(), MachineError> {
         let _control = lock(&self.shared.control);
         let state = self.shared.state();
-        if state.on.is_none() {
-            return Err(MachineError::State("off"));
+        match &state.on {
+            None => return Err(MachineError::State("off")),
+            Some(on) if !on.agent => {
+                return Err(MachineError::State(
+                    "running a version without a working agent",
+                ));
+            }
+            Some(_) => {}
         }
         if state.agent.is_some() {
             return Err(MachineError::State("running its agent already"));
@@ -318,10 +326,24 @@ impl Machine {
                 if state.bricked {
                     return Some(Err(MachineError::Bricked));
                 }
-                (state.boots.iter().filter(|boot| boot.came_up()).count() >= count
-                    && state.agent.is_some())
-                .then_some(Ok(()))
+                let up = match &state.on {
+                    Some(on) => !on.agent || state.agent.is_some(),
+                    None => false,
+                };
+                (up && state.boots.iter().filter(|boot| boot.came_up()).count() >= count)
+                    .then_some(Ok(()))
             })
+    }
+
+    /// What the machine's timer does some time after each boot, in every version: runs the dead-man. A reboot it asks for follows.
+    ///
+    /// # Errors
+    /// When the machine is off, or it cannot be started.
+    pub fn run_deadman(&self) -> Result<Output, MachineError> {
+        if self.shared.state().on.is_none() {
+            return Err(MachineError::State("off"));
+        }
+        self.cli(&["deadman"])
     }
 
     /// Runs the agent's program with other arguments (`status`, `jobs`, `check`) and the machine's configuration.
@@ -389,8 +411,13 @@ impl Shared {
             boot_id,
             slot,
             version: header.version,
+            agent: header.agent,
         });
-        self.spawn_agent(&note)
+        if header.agent {
+            return self.spawn_agent(&note);
+        }
+        self.changed.notify_all();
+        Ok(())
     }
 
     fn spawn_agent(self: &Arc<Self>, note: &str) -> Result<(), MachineError> {

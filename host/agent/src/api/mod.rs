@@ -6,7 +6,8 @@
 pub mod client;
 pub mod server;
 
-use otahost_core::model::{ClockQuality, Instant, Phase, Reason};
+use otahost_core::job::{Activation, GateAt};
+use otahost_core::model::{ClockQuality, Instant, Millis, Phase, Reason};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -38,6 +39,26 @@ pub enum Request {
         /// The job's key.
         key: String,
     },
+    /// Stop a job for now: answered with [`Reply::Done`], also when it is paused already, or an error ([`ErrorCode::TooLate`] past the
+    /// point of no return). Its time goes on.
+    Pause {
+        /// The job's key.
+        key: String,
+    },
+    /// Let a paused job go on: answered with [`Reply::Done`], also when it is not paused, or an error.
+    Resume {
+        /// The job's key.
+        key: String,
+    },
+    /// Forget images that were rolled back on a target, so that they are allowed again: answered with [`Reply::Cleared`] once that is
+    /// durable, or an error ([`ErrorCode::UnknownTarget`]).
+    Clear {
+        /// The target's name.
+        target: String,
+        /// SHA-256 of the payload, a digest as the platform gave it (`md5:<hex>`), or a version; without it all of them.
+        #[serde(default)]
+        image: Option<String>,
+    },
     /// Install a file that is on this device: answered with [`Reply::Accepted`], or an error.
     Install {
         /// Absolute path of the artifact. It must stay until the job's end.
@@ -67,6 +88,11 @@ pub enum Reply {
     },
     /// Done.
     Done,
+    /// So many images are allowed again.
+    Cleared {
+        /// How many were forgotten.
+        images: u64,
+    },
     /// Not done.
     Error {
         /// What kind of error.
@@ -114,6 +140,9 @@ pub struct StatusView {
     pub now: Instant,
     /// How far it can be trusted.
     pub clock: ClockQuality,
+    /// The agent crashed too often: no adapter runs and no link connects.
+    #[serde(default)]
+    pub safe_mode: bool,
     /// Links by name.
     pub links: Vec<LinkView>,
     /// Targets in the order of the configuration.
@@ -156,6 +185,60 @@ pub struct TargetView {
     pub slots: Vec<SlotView>,
     /// Key of the job that works on it.
     pub busy: Option<String>,
+    /// Why its version cannot be read.
+    #[serde(default)]
+    pub version_fault: Option<String>,
+    /// What is remembered of it.
+    #[serde(default)]
+    pub memory: MemoryView,
+}
+
+/// What is remembered of a target over jobs, reboots and years.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryView {
+    /// The update that went wrong last, if none has succeeded since: one that was rolled back, else one that failed.
+    pub last_failed: Option<FailureView>,
+    /// Images that were rolled back, that of the last rollback at the end.
+    pub bad: Vec<BadImageView>,
+    /// Activations within the last 24 hours.
+    pub activations: u32,
+    /// So many are allowed.
+    pub activations_allowed: u32,
+    /// When the next is allowed, if it is not now.
+    pub activations_until: Option<Instant>,
+    /// Images with a lower rollback index are refused.
+    pub rollback_index: u64,
+}
+
+/// An update of a target that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// Key of the job.
+    pub job: String,
+    /// When the job ended.
+    pub at: Instant,
+    /// `failed`, `rolled-back` or `rollback-failed`.
+    pub phase: Phase,
+    /// The version that was to run.
+    pub version: String,
+    /// SHA-256 of the payload, lower-case hex, if it was seen.
+    pub sha256: Option<String>,
+    /// Why.
+    pub reason: Option<Reason>,
+}
+
+/// An image that was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadImageView {
+    /// SHA-256 of the payload, lower-case hex.
+    pub sha256: String,
+    /// The version it was announced as last; may be empty.
+    pub version: String,
+    /// How often it was rolled back.
+    pub rollbacks: u32,
+    /// It is refused to every adapter; otherwise only to those that find it by themselves, and not when a platform orders it.
+    pub refused_always: bool,
 }
 
 /// How a slot is.
@@ -212,6 +295,33 @@ pub struct JobView {
     pub phase: Phase,
     /// It was told to pause.
     pub paused: bool,
+    /// What it waits at, in phase `waiting`.
+    #[serde(default)]
+    pub gate: Option<GateAt>,
+    /// Index of the install that is worked on.
+    #[serde(default)]
+    pub current: usize,
+    /// It goes on only when its owner says so: with another source, with the installation, or with the new version.
+    #[serde(default)]
+    pub awaits_owner: bool,
+    /// Its owner says when what is verified gets installed.
+    #[serde(default)]
+    pub when_told: bool,
+    /// Failed transfer attempts in a row without progress.
+    #[serde(default)]
+    pub failed_attempts: u32,
+    /// So many are allowed.
+    #[serde(default)]
+    pub allowed_attempts: u32,
+    /// How far the activation has come, from `activating` on.
+    #[serde(default)]
+    pub activation: Option<Activation>,
+    /// The new version did not prove itself, and the old one is being brought back.
+    #[serde(default)]
+    pub rolling_back: bool,
+    /// Milliseconds until it is given up in this phase, or goes back to the old version.
+    #[serde(default)]
+    pub time_left: Option<Millis>,
     /// When it was asked for.
     pub created: Instant,
     /// Its last change.

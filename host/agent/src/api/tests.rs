@@ -19,6 +19,15 @@ fn job(phase: Phase) -> JobView {
         owner: "operator".into(),
         phase,
         paused: false,
+        gate: None,
+        current: 0,
+        awaits_owner: false,
+        when_told: false,
+        failed_attempts: 0,
+        allowed_attempts: 0,
+        activation: None,
+        rolling_back: false,
+        time_left: None,
         created: 1,
         updated: 2,
         reason: None,
@@ -38,7 +47,10 @@ async fn engine(mut calls: mpsc::Receiver<ApiCall>) {
                     .map(|p| Reply::Job(Box::new(job(p))))
                     .to_vec()
             }
-            Request::Job { .. } | Request::Cancel { .. } => {
+            Request::Job { .. }
+            | Request::Cancel { .. }
+            | Request::Pause { .. }
+            | Request::Resume { .. } => {
                 vec![Reply::Error {
                     code: ErrorCode::UnknownJob,
                     message: "there is no such job".into(),
@@ -48,6 +60,7 @@ async fn engine(mut calls: mpsc::Receiver<ApiCall>) {
             Request::Install { path, target, .. } => vec![Reply::Accepted {
                 key: format!("{target}:{path}"),
             }],
+            Request::Clear { .. } => vec![Reply::Cleared { images: 1 }],
             Request::Status => vec![Reply::Done],
         };
         for answer in answers {
@@ -312,6 +325,21 @@ fn the_wire_format_is_what_the_readme_shows() {
             "{\"request\":\"cancel\",\"key\":\"K\"}",
         ),
         (
+            Request::Pause { key: "K".into() },
+            "{\"request\":\"pause\",\"key\":\"K\"}",
+        ),
+        (
+            Request::Resume { key: "K".into() },
+            "{\"request\":\"resume\",\"key\":\"K\"}",
+        ),
+        (
+            Request::Clear {
+                target: "T".into(),
+                image: None,
+            },
+            "{\"request\":\"clear\",\"target\":\"T\",\"image\":null}",
+        ),
+        (
             Request::Install {
                 path: "/F".into(),
                 target: "T".into(),
@@ -331,6 +359,10 @@ fn the_wire_format_is_what_the_readme_shows() {
         ),
         (Reply::Done, "{\"reply\":\"done\"}"),
         (
+            Reply::Cleared { images: 2 },
+            "{\"reply\":\"cleared\",\"value\":{\"images\":2}}",
+        ),
+        (
             Reply::Error {
                 code: ErrorCode::TooLate,
                 message: "…".into(),
@@ -342,6 +374,64 @@ fn the_wire_format_is_what_the_readme_shows() {
         assert_eq!(serde_json::from_str::<Reply>(text).unwrap(), reply);
         assert!(readme.contains(text), "the README lacks {text}");
     }
+}
+
+/// Each object of a document without its fields of these names.
+fn without(value: &mut serde_json::Value, names: &[&str]) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|name, _| !names.contains(&name.as_str()));
+            fields.values_mut().for_each(|v| without(v, names));
+        }
+        serde_json::Value::Array(values) => values.iter_mut().for_each(|v| without(v, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_status_of_an_agent_that_knows_less_is_understood() {
+    let status = StatusView {
+        device: "gw-7".into(),
+        version: "0.1.0".into(),
+        uptime_ms: 1,
+        boot_id: "b".into(),
+        now: 0,
+        clock: ClockQuality::Synced,
+        safe_mode: false,
+        links: vec![],
+        targets: vec![TargetView {
+            id: "dock".into(),
+            version: None,
+            health: "unknown".into(),
+            observed: None,
+            slots: vec![],
+            busy: None,
+            version_fault: None,
+            memory: MemoryView::default(),
+        }],
+        adapters: vec![],
+        jobs: vec![job(Phase::Downloading)],
+    };
+    let mut older = serde_json::to_value(&status).unwrap();
+    without(
+        &mut older,
+        &[
+            "safe_mode",
+            "version_fault",
+            "memory",
+            "gate",
+            "current",
+            "awaits_owner",
+            "when_told",
+            "failed_attempts",
+            "allowed_attempts",
+            "activation",
+            "rolling_back",
+            "time_left",
+        ],
+    );
+    assert_eq!(older["jobs"][0].as_object().unwrap().len(), 12);
+    assert_eq!(serde_json::from_value::<StatusView>(older).unwrap(), status);
 }
 
 #[test]

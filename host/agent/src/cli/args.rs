@@ -42,9 +42,9 @@ pub enum Command {
     Run,
     /// Look for faults in the configuration, its files and the adapters' grants; start nothing
     Check,
-    /// Show links, targets, adapters and running jobs
+    /// Show links, targets, adapters and running jobs, and what to do where something is wrong
     Status,
-    /// List jobs, or show one with its history
+    /// List jobs: for whom, where they stand, why they wait and what comes next; or show one with its whole history
     Jobs {
         /// The job's key
         key: Option<String>,
@@ -54,8 +54,27 @@ pub enum Command {
         /// The job's key
         key: String,
     },
+    /// Stop a job for now; the time it has goes on
+    Pause {
+        /// The job's key
+        key: String,
+    },
+    /// Let a paused job go on
+    Resume {
+        /// The job's key
+        key: String,
+    },
+    /// Allow images again that were rolled back on a target and are refused since
+    Clear {
+        /// The target's name
+        target: String,
+        /// Only this one: its version, its SHA-256, or a digest as the platform gave it (`md5:…`)
+        image: Option<String>,
+    },
     /// Install a file on a target and follow it to the end
     Install(Install),
+    /// Reboot when a version runs that nobody confirmed; for a timer some time after the boot, needs no agent
+    Deadman,
     /// Make a signed artifact of an image
     Sign(Sign),
     /// Make a key pair for `sign`: PREFIX.key and PREFIX.pub
@@ -93,8 +112,11 @@ pub struct Sign {
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
     /// Where the signed artifact goes
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "sidecar")]
+    pub out: Option<PathBuf>,
+    /// Leave the image as it is and write its signature to OUT.minisig (without --out: beside the image)
+    #[arg(long)]
+    pub sidecar: bool,
     /// The kind of device it is made for (`trust.compatible` of the target)
     #[arg(long, value_name = "NAME")]
     pub compatible: Option<String>,
@@ -132,9 +154,16 @@ mod tests {
             "jobs",
             "jobs KEY",
             "cancel KEY",
+            "pause KEY",
+            "resume KEY --json",
+            "clear TARGET",
+            "clear TARGET 7.1.0 --json",
+            "deadman --config /x --json",
             "install F --target T",
             "install F --target T --version 1 --no-wait",
             "sign F --key K --out O",
+            "sign F --key K --sidecar",
+            "sign F --key K --sidecar --out O",
             "sign F --key K --out O --compatible C --version 1 --rollback-index 7 --password-file P",
             "keygen PREFIX",
         ] {
@@ -147,6 +176,11 @@ mod tests {
             "sign F --key K",
             "cancel",
             "jobs A B",
+            "pause",
+            "resume A B",
+            "clear",
+            "clear T A B",
+            "deadman --after 15m",
             "sign F --key K --out O --rollback-index -1",
         ] {
             let parsed =

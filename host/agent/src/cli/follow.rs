@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use otahost_core::model::Phase;
 
 use super::args::Install;
-use super::{Failure, print_json, print_text, unexpected, unknown_job, words};
+use super::outlook::outlook;
+use super::{Failure, print_json, print_text, render, unexpected, unknown_job, words};
 use crate::api::{CallError, Client, ErrorCode, JobView, Reply, Request};
 use crate::exit::{Exit, ExitError};
 
@@ -155,7 +156,7 @@ impl Display {
         self.bar.set_message(job.phase.word());
         let now = (job.phase, job.reason.as_ref().map(|r| r.text.clone()));
         if self.last.as_ref() != Some(&now) && !job.phase.is_final() {
-            self.say(&format!("{}: {}", job.phase.word(), words::outlook(job)));
+            self.say(&outlook(job));
         }
         self.last = Some(now);
     }
@@ -179,27 +180,8 @@ impl Display {
     fn end(&self, job: &JobView) {
         self.bar.finish_and_clear();
         if !self.json {
-            let targets: Vec<_> = job
-                .installs
-                .iter()
-                .map(|i| {
-                    let from = i
-                        .old_version
-                        .as_deref()
-                        .map_or_else(|| "?".to_owned(), words::clean);
-                    format!(
-                        "{} {from} → {}",
-                        words::clean(&i.target),
-                        words::clean(&i.new_version)
-                    )
-                })
-                .collect();
-            print_text(&format!(
-                "{}: {}: {}\n",
-                targets.join(", "),
-                job.phase.word(),
-                words::outlook(job)
-            ));
+            let targets: Vec<_> = job.installs.iter().map(render::versions).collect();
+            print_text(&format!("{}: {}\n", targets.join(", "), outlook(job)));
         }
     }
 }

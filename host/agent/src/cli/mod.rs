@@ -5,8 +5,13 @@
 
 mod args;
 mod follow;
+mod hints;
+mod outlook;
 mod render;
+#[cfg(test)]
+mod samples;
 mod sign;
+mod status;
 mod words;
 
 use std::io::{IsTerminal, Write};
@@ -137,7 +142,7 @@ fn execute(cli: &Cli) -> Result<Exit, Failure> {
         }
         Command::Status => match client(cli)?.ask(&Request::Status)? {
             Reply::Status(status) => {
-                show(cli, &*status, || render::status(&status));
+                show(cli, &*status, || status::status(&status));
                 Ok(Exit::Ok)
             }
             other => Err(unexpected(other)),
@@ -161,13 +166,60 @@ fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::Cancel { key } => match client(cli)?.ask(&Request::Cancel { key: key.clone() })? {
             Reply::Done => {
                 show(cli, &json!({ "ok": true, "key": key }), || {
+                    let key = words::argument(key);
                     format!("cancelling {key}; `otahost jobs {key}` shows how it ended\n")
                 });
                 Ok(Exit::Ok)
             }
             other => Err(unexpected(other)),
         },
+        Command::Pause { key } => match client(cli)?.ask(&Request::Pause { key: key.clone() })? {
+            Reply::Done => {
+                show(cli, &json!({ "ok": true, "key": key }), || {
+                    let key = words::argument(key);
+                    format!("{key} is paused; `otahost resume {key}` lets it go on where it was\n")
+                });
+                Ok(Exit::Ok)
+            }
+            other => Err(unexpected(other)),
+        },
+        Command::Resume { key } => match client(cli)?.ask(&Request::Resume { key: key.clone() })? {
+            Reply::Done => {
+                show(cli, &json!({ "ok": true, "key": key }), || {
+                    let key = words::argument(key);
+                    format!("{key} goes on; `otahost jobs {key}` shows how\n")
+                });
+                Ok(Exit::Ok)
+            }
+            other => Err(unexpected(other)),
+        },
+        Command::Clear { target, image } => {
+            let request = Request::Clear {
+                target: target.clone(),
+                image: image.clone(),
+            };
+            match client(cli)?.ask(&request)? {
+                Reply::Cleared { images } => {
+                    let document = json!({ "ok": true, "target": target, "cleared": images });
+                    show(cli, &document, || cleared(target, image.as_deref(), images));
+                    Ok(Exit::Ok)
+                }
+                other => Err(unexpected(other)),
+            }
+        }
         Command::Install(install) => follow::install(&client(cli)?, install, cli.json),
+        Command::Deadman => {
+            let watched = Config::watched(&cli.config)?;
+            let report = crate::deadman::run(&watched)?;
+            match watched.faults {
+                // What the file hides may be what is on trial.
+                Some(faults) if !report.rebooting => Err(faults.into()),
+                Some(_) | None => {
+                    show(cli, &report, || report.to_string());
+                    Ok(Exit::Ok)
+                }
+            }
+        }
         Command::Sign(arguments) => sign::sign(arguments, cli.json),
         Command::Keygen {
             prefix,
@@ -215,6 +267,24 @@ fn unexpected(reply: Reply) -> Failure {
         ErrorCode::Invalid | ErrorCode::Failed => (Exit::Failure, ""),
     };
     ExitError::new(exit, words::clean(&message), advice).into()
+}
+
+fn cleared(target: &str, image: Option<&str>, images: u64) -> String {
+    let (target, image) = (words::clean(target), image.map(words::clean));
+    match (images, image) {
+        (0, None) => format!("{target}: no image is known to be bad; nothing to clear\n"),
+        (0, Some(image)) => format!(
+            "{target}: no image `{image}` is known to be bad; `otahost status` lists those that are\n"
+        ),
+        (n, _) => {
+            let n = words::count(
+                usize::try_from(n).unwrap_or(usize::MAX),
+                "image is",
+                "images are",
+            );
+            format!("{target}: {n} allowed again\n")
+        }
+    }
 }
 
 fn unknown_job(key: &str) -> Failure {

@@ -1,14 +1,16 @@
 //! `otahost sign` and `otahost keygen`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::{Failure, args, print_json, print_text, words};
 use crate::exit::{Exit, ExitError};
-use crate::sign::{Claims, SignError, SigningKey, read_password, sign_file, write_key_pair};
+use crate::sign::{
+    Claims, SignError, SigningKey, read_password, sign_beside, sign_file, write_key_pair,
+};
 
 impl From<SignError> for Failure {
     fn from(error: SignError) -> Self {
@@ -37,36 +39,57 @@ pub(super) fn sign(arguments: &args::Sign, json: bool) -> Result<Exit, Failure> 
             .expect("the template is constant")
             .progress_chars("=> ");
     bar.set_style(style);
-    let signed = sign_file(
-        &key,
-        &arguments.file,
-        &arguments.out,
-        &claims,
-        &mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        },
-    );
+    let mut progress = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let out = arguments.out.as_ref().unwrap_or(&arguments.file);
+    let (out, signed) = if arguments.sidecar {
+        let out = beside(out);
+        let signed = sign_beside(&key, &arguments.file, &out, &claims, &mut progress);
+        (out, signed)
+    } else {
+        let signed = sign_file(&key, &arguments.file, out, &claims, &mut progress);
+        (out.clone(), signed)
+    };
     bar.finish_and_clear();
     let signed = signed?;
     if json {
         print_json(&json!({
             "ok": true,
-            "file": arguments.out.display().to_string(),
+            "file": out.display().to_string(),
             "payload": signed.payload,
             "size": signed.total,
             "public_key": signed.public_key,
         }));
     } else {
+        let what = if arguments.sidecar {
+            format!(
+                "the signature of {} ({}); publish both side by side, the signature under the file's name and `.minisig`",
+                arguments.file.display(),
+                words::bytes(signed.payload)
+            )
+        } else {
+            format!(
+                "{} ({} bytes with its header)",
+                words::bytes(signed.payload),
+                signed.total
+            )
+        };
         print_text(&format!(
-            "{}: {} ({} bytes with its header)\ntrust = {{ minisign = [\"{}\"] }} accepts it\n",
-            arguments.out.display(),
-            words::bytes(signed.payload),
-            signed.total,
+            "{}: {what}\ntrust = {{ minisign = [\"{}\"] }} accepts it\n",
+            out.display(),
             signed.public_key
         ));
     }
     Ok(Exit::Ok)
+}
+
+/// Where the signature of `file` lies.
+fn beside(file: &Path) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".minisig");
+    path.into()
 }
 
 pub(super) fn keygen(

@@ -2,8 +2,10 @@
 
 use otahost_core::model::Phase;
 
-use crate::api::JobView;
 use crate::exit::Exit;
+
+/// The binary units.
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /// Without control characters: what servers and adapters say must not move the cursor of a terminal.
 pub(super) fn clean(text: &str) -> String {
@@ -17,21 +19,41 @@ pub(super) fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
+/// As it is typed into a shell: in quotes where a shell would take it apart.
+pub(super) fn argument(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._-+:/@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let line = clean(text).replace('\n', "?");
+    format!("'{}'", line.replace('\'', r"'\''"))
+}
+
 /// Bytes with a binary unit.
 pub(super) fn bytes(n: u64) -> String {
-    let mut unit = "B";
-    let mut value = n as f64;
-    for larger in ["KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = larger;
+    let unit = unit(n);
+    format!("{} {}", scaled(n, unit), UNITS[unit])
+}
+
+/// So many bytes of so many, in one unit.
+pub(super) fn part(n: u64, of: u64) -> String {
+    format!("{} of {}", scaled(n, unit(of)), bytes(of))
+}
+
+/// Index of the largest unit that fits.
+fn unit(n: u64) -> usize {
+    let mut unit = 0;
+    while unit + 1 < UNITS.len() && n >> (10 * (unit + 1)) > 0 {
+        unit += 1;
     }
-    if unit == "B" {
-        format!("{n} B")
+    unit
+}
+
+fn scaled(n: u64, unit: usize) -> String {
+    if unit == 0 {
+        n.to_string()
     } else {
-        format!("{value:.1} {unit}")
+        format!("{:.1}", n as f64 / (1_u64 << (10 * unit)) as f64)
     }
 }
 
@@ -73,51 +95,6 @@ pub(super) fn time(ms: u64) -> String {
     )
 }
 
-/// Why a job stands where it stands, and what comes next.
-pub(super) fn outlook(job: &JobView) -> String {
-    let until = job
-        .until
-        .map(|at| format!(" until {}", time(at)))
-        .unwrap_or_default();
-    let reason = job.reason.as_ref().map(|r| clean(&r.text));
-    let because = reason
-        .as_ref()
-        .map(|r| format!(": {r}"))
-        .unwrap_or_default();
-    if job.paused && !job.phase.is_final() {
-        return format!("paused{because}; goes on when it is told to");
-    }
-    match job.phase {
-        Phase::Queued => format!("queued{because}; starts when its target is free"),
-        Phase::Waiting => format!("waits{until}{because}; then it goes on by itself"),
-        Phase::Downloading => format!("is being fetched{because}; verified next"),
-        Phase::Verifying => "is being verified; installed next".into(),
-        Phase::Prepared => {
-            format!("is verified and ready{until}{because}; installed when it is told to")
-        }
-        Phase::Delivering => "is being handed to the device that installs it".into(),
-        Phase::Delivered => "lies at the device that installs it".into(),
-        Phase::Installing => "is being installed; the new version starts next".into(),
-        Phase::Activating => "the new version is about to start; too late to cancel".into(),
-        Phase::Confirming => {
-            format!("the new version has to prove itself{until}, or the old one comes back")
-        }
-        Phase::Succeeded => "the new version runs and is confirmed".into(),
-        Phase::Rejected => format!("refused{because}; nothing was changed"),
-        Phase::Failed => format!("failed{because}; what ran before still runs"),
-        Phase::RolledBack => {
-            format!("the new version did not prove itself{because}; the old one runs again")
-        }
-        Phase::RollbackFailed => format!(
-            "the way back to the old version failed{because}; a person has to look at the target"
-        ),
-        Phase::Cancelled => format!("cancelled{because}; what ran before still runs"),
-        Phase::Partial => {
-            format!("some targets were updated and some were not{because}; see each of them")
-        }
-    }
-}
-
 /// The exit code for a job's end.
 pub(super) fn exit_of(phase: Phase) -> Exit {
     match phase {
@@ -154,9 +131,27 @@ mod tests {
             ["0 B", "1023 B", "1.5 KiB", "64.0 MiB"]
         );
         assert_eq!(
+            [part(0, 5), part(512, 2048), part(12_897_485, 64 << 20)],
+            ["0 of 5 B", "0.5 of 2.0 KiB", "12.3 of 64.0 MiB"]
+        );
+        assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
+        assert_eq!(
             [span(999), span(61_000), span(3_660_000), span(90_000_000)],
             ["0 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]
         );
+    }
+
+    #[test]
+    fn what_is_to_be_typed_stays_one_argument() {
+        for (text, expected) in [
+            ("k-1:2.0", "k-1:2.0"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's; rm -r /", r"'it'\''s; rm -r /'"),
+            ("$(x)\u{1b}\n", "'$(x)??'"),
+        ] {
+            assert_eq!(argument(text), expected);
+        }
     }
 
     #[test]

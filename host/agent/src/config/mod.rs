@@ -4,6 +4,7 @@
 //! without a screen mends a file once, not key by key.
 
 mod adapters;
+mod deadman;
 mod device;
 mod excerpt;
 mod finding;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use deadman::Watched;
 pub use finding::{Faults, Finding, Location, Severity};
 pub use otahost_core::grants::{Grants, TopicGrant};
 pub use otahost_core::policy::Policy;
@@ -131,6 +133,8 @@ pub struct TargetConfig {
     pub attributes: Vec<(String, String)>,
     /// How long a new version has to prove itself after its first boot.
     pub confirm_within: Duration,
+    /// The adapter that asked for a new version has to accept it, too.
+    pub confirm_by_adapter: bool,
     /// Program whose exit status 0 says that the target is well.
     pub probe: Option<Vec<String>>,
     /// The target this one hangs on.

@@ -93,7 +93,7 @@ fn windows(item: &Item<'_>) -> Vec<Window> {
 }
 
 /// One of two words; the schema's default when the key is missing or faulty.
-fn word<T: Copy>(section: &Section<'_>, name: &str, words: [(&str, T); 2]) -> T {
+pub(super) fn word<T: Copy>(section: &Section<'_>, name: &str, words: [(&str, T); 2]) -> T {
     let value = |text: &str| words.iter().find(|(word, _)| *word == text).map(|w| w.1);
     let read = section.get(name).and_then(|item| {
         let text = item.string()?;

@@ -89,6 +89,8 @@ fn target<'t>(
         "confirm_within",
         Duration::from_secs(1)..=Duration::from_secs(86_400),
     );
+    let confirm_by_adapter =
+        policy::word(section, "confirm", [("probe", false), ("adapter", true)]);
     let probe = section.get("probe").map(|i| i.command());
     let ready = section.get("ready").map(|i| policy::ready(&i));
     let (policy, lock) = policy::policy(section);
@@ -100,6 +102,7 @@ fn target<'t>(
         version: version?,
         attributes,
         confirm_within,
+        confirm_by_adapter,
         probe: lift(probe)?,
         parent: section
             .get("parent")
@@ -186,7 +189,7 @@ pub(super) fn one_of<'t>(
     }
 }
 
-fn boot(item: &Item<'_>) -> Option<BootConfig> {
+pub(super) fn boot(item: &Item<'_>) -> Option<BootConfig> {
     let section = item.section(&schema::BOOT)?;
     let (is_file, item) = one_of(&section, "file", "command")?;
     if !is_file {

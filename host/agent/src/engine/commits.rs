@@ -38,6 +38,7 @@ impl Engine {
                     .map(Change::Delete),
             );
             self.garbage_due = None;
+            changes.extend(self.note_time());
         }
         let number = self.next_commit;
         self.next_commit += 1;
@@ -88,6 +89,9 @@ impl Engine {
                         publication,
                     } => self.enqueue(id, &adapter, publication),
                     Release::Act(id, action) => self.act(id, action),
+                    Release::Watched(id) => self.tell_watchers(id),
+                    // A client that has gone needs no answer, and one that takes none must not hold the engine up.
+                    Release::Reply(to, reply) => drop(to.try_send(reply)),
                 }
             }
         }

@@ -2,12 +2,14 @@
 //!
 //! [`Job::apply`]: otahost_core::job::Job::apply
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use otahost_core::job::{self, Action, Applied, Fit, Job, Staged, Standing};
-use otahost_core::model::{Event, Health, Phase, Reason};
+use otahost_core::model::{Event, Health, Install, Phase, Reason};
 use otahost_flash::{Activation, FlashError, Flasher};
 use otahost_journal::{Change, Key, json};
+use tokio::time::Instant;
 
 use super::steps::{Origin, Queued};
 use super::{Done, Engine, Exit, FLUSH_BEFORE_REBOOT, Release};
@@ -16,18 +18,25 @@ use super::{Done, Engine, Exit, FLUSH_BEFORE_REBOOT, Release};
 const EXAMINE_AGAIN: Duration = Duration::from_secs(2);
 /// Pause before a reboot request that failed is made again.
 const REBOOT_AGAIN: Duration = Duration::from_secs(10);
+/// Reasons after which the bytes that are here serve the next attempt. After any other they were used or found wrong.
+const KEEPS_PARTIAL: [&str; 6] = [
+    "source-lost",
+    "source-refused",
+    "too-short",
+    "cancelled",
+    "authority",
+    "deadline",
+];
 
 impl Engine {
     pub(super) fn on_job(&mut self, id: u64, input: job::Input) {
         let (mut changes, mut releases) = (Vec::new(), Vec::new());
-        let first = matches!(input, job::Input::Retry)
-            && self
-                .jobs
-                .get(&id)
-                .is_some_and(|job| job.phase == Phase::Queued);
-        let input = if first { job::Input::Begin } else { input };
-        if self.move_job(id, input, &mut changes, &mut releases) == Applied::Progressed {
-            self.tell_job(id);
+        match self.move_job(id, input, &mut changes, &mut releases) {
+            Applied::Progressed => self.tell_job(id),
+            Applied::Unchanged(actions) => {
+                actions.into_iter().for_each(|action| self.act(id, action))
+            }
+            Applied::Changed(_) | Applied::Stale | Applied::TooLate => {}
         }
         if !changes.is_empty() {
             self.commit(changes, releases);
@@ -46,32 +55,39 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(&id) else {
             return Applied::Stale;
         };
-        let before = job.phase;
+        if let Some(since) = self.phase_since.insert(id, Instant::now()) {
+            job.spent = job
+                .spent
+                .saturating_add(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        }
+        let before = job.clone();
         let applied = job.apply(input, &self.boot_id, now);
         let Applied::Changed(actions) = &applied else {
             return applied;
         };
-        let phase = job.phase;
-        if phase != before {
+        let (phase, key) = (job.phase, job.plan.key.clone());
+        if phase != before.phase {
             let reason = job
                 .reason
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            tracing::info!(id, key = job.plan.key, %phase, reason, "job");
+            tracing::info!(id, key, %phase, reason, "job");
         }
-        if !matches!(phase, Phase::Downloading | Phase::Verifying)
-            && !actions.contains(&Action::StopTransfer)
-        {
-            self.transfers.remove(&id);
+        if job.current != before.current {
+            // The next install has the whole of its own time.
+            self.examining.remove(&id);
+        }
+        if job.paused {
+            // What a resume starts is another attempt; nobody waits for an answer to the last.
+            self.asked.remove(&id);
+        }
+        self.remember_targets(id, &before, changes);
+        if !matches!(phase, Phase::Downloading | Phase::Verifying) {
+            self.stop_transfer(id);
         }
         if phase.is_final() {
             self.end_job(id, changes);
-        } else {
-            self.tell_job(id);
-        }
-        if let Some(job) = self.jobs.get(&id) {
-            changes.push(Change::Put(Key::Job(id), json(job)));
         }
         releases.extend(
             actions
@@ -79,39 +95,77 @@ impl Engine {
                 .cloned()
                 .map(|action| Release::Act(id, action)),
         );
+        releases.push(Release::Watched(id));
+        if let Some(job) = self.jobs.get(&id) {
+            changes.push(Change::Put(Key::Job(id), json(job)));
+        }
+        self.tell_job(id);
         applied
+    }
+
+    /// What a target's memory takes from a move: activations, images that proved themselves and images that did not.
+    fn remember_targets(&mut self, id: u64, before: &Job, changes: &mut Vec<Change>) {
+        let now = self.now();
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let activates = job.phase == Phase::Activating
+            && (before.phase != Phase::Activating || before.current != job.current);
+        let old_and_new = before
+            .installs
+            .iter()
+            .zip(&job.installs)
+            .zip(&job.plan.installs)
+            .enumerate();
+        for (index, ((old, new), asked)) in old_and_new {
+            let ended = new
+                .outcome
+                .as_ref()
+                .filter(|_| old.outcome.is_none())
+                .map(|o| o.phase);
+            let Some(state) = self.targets.get_mut(&asked.target) else {
+                continue;
+            };
+            let known = state.memory.clone();
+            if activates && index == job.current {
+                state.memory.activated(now);
+            }
+            match (ended, &new.image_sha256) {
+                (Some(Phase::Succeeded), Some(sha256)) => {
+                    state.memory.confirmed(sha256, new.rollback_index)
+                }
+                (Some(Phase::RolledBack), Some(sha256)) => {
+                    state
+                        .memory
+                        .rolled_back(sha256, &asked.artifact.digests, &asked.version);
+                }
+                _ => {}
+            }
+            if state.memory != known {
+                changes.push(Change::Put(
+                    Key::Target(asked.target.clone()),
+                    json(&state.memory),
+                ));
+            }
+        }
     }
 
     /// The job has ended: everybody concerned will be told, and what is staged may be of no use any more.
     fn end_job(&mut self, id: u64, changes: &mut Vec<Change>) {
         self.examining.remove(&id);
-        let Some(job) = self.jobs.get(&id) else {
+        self.phase_since.remove(&id);
+        self.asked.remove(&id);
+        let concerned = self.concerned(id);
+        let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        job.unreported = concerned;
         let targets: Vec<String> = job.targets().map(str::to_owned).collect();
-        // The bytes of a transfer that broke off serve the next attempt; those of an image that was used or found wrong do not.
         let keep = matches!(job.phase, Phase::Failed | Phase::Cancelled)
-            && job.reason.as_ref().is_some_and(|r| {
-                matches!(
-                    r.code.as_str(),
-                    "source-lost" | "source-refused" | "too-short" | "cancelled" | "deadline"
-                )
-            });
-        let concerned: Vec<String> = self
-            .adapters
-            .iter()
-            .filter(|(name, state)| {
-                **name == job.owner
-                    || targets
-                        .iter()
-                        .any(|t| state.setup.grants.targets.contains(t))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.unreported = concerned;
-        }
-        self.tell_job(id);
+            && job
+                .reason
+                .as_ref()
+                .is_some_and(|r| KEEPS_PARTIAL.contains(&r.code.as_str()));
         for target in targets {
             if !keep
                 && let Some((key, _)) = self.targets.get_mut(&target).and_then(|t| t.partial.take())
@@ -120,6 +174,28 @@ impl Engine {
             }
             self.observe(&target);
         }
+        self.forget_old_jobs(changes);
+    }
+
+    /// The adapters that are told of a job: its owner, and those that are granted one of its targets.
+    fn concerned(&self, id: u64) -> Vec<String> {
+        let Some(job) = self.jobs.get(&id) else {
+            return Vec::new();
+        };
+        let targets: Vec<&str> = job.targets().collect();
+        // Those that are configured, also while they do not run.
+        self.setup
+            .adapters
+            .iter()
+            .filter(|a| {
+                a.name == job.owner
+                    || a.grants
+                        .targets
+                        .iter()
+                        .any(|granted| targets.contains(&granted.as_str()))
+            })
+            .map(|a| a.name.clone())
+            .collect()
     }
 
     /// Queues the job's newest report for the adapters concerned.
@@ -127,130 +203,138 @@ impl Engine {
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
-        let rate = self.rate_of(id);
-        let told: Vec<String> = if job.phase.is_final() {
+        let is_final = job.phase.is_final();
+        let told = if is_final {
             job.unreported.clone()
         } else {
-            let targets: Vec<&str> = job.targets().collect();
-            self.adapters
-                .iter()
-                .filter(|(name, state)| {
-                    **name == job.owner
-                        || targets
-                            .iter()
-                            .any(|t| state.setup.grants.targets.iter().any(|g| g == t))
-                })
-                .map(|(name, _)| name.clone())
-                .collect()
+            self.concerned(id)
         };
-        let origin = if job.phase.is_final() {
-            Origin::FinalReport(id)
-        } else {
-            Origin::Memory
-        };
+        let rate = self.rate_of(id);
         let reports: Vec<_> = told
             .into_iter()
             .map(|name| (job.report(name != job.owner, rate), name))
             .collect();
+        let origin = if is_final {
+            Origin::FinalReport(id)
+        } else {
+            Origin::Memory
+        };
         for (report, name) in reports {
             self.queue(&name, Queued::new(Event::Job(report), origin.clone()));
         }
-        self.tell_watchers(id);
+        if !is_final {
+            self.tell_watchers(id);
+        }
     }
 
     /// Does what a committed job asks for. Everything here may be done again after a cut.
     pub(super) fn act(&mut self, id: u64, action: Action) {
-        let Some(job) = self.jobs.get(&id) else {
-            return;
-        };
-        let Some(install) = job.plan.installs.first() else {
-            return;
-        };
-        let target = install.target.clone();
         match action {
+            Action::CheckGate(at) => self.check_gate(id, at),
+            Action::CheckGateIn(wait) => self.later(id, wait, job::Input::GateAgain),
             Action::Transfer => self.start_transfer(id, false),
             Action::TransferAfresh => self.start_transfer(id, true),
             Action::StopTransfer => self.stop_transfer(id),
-            Action::RetryIn(wait) => {
-                let tell = self.tell.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                    let _ = tell.send(Done::Job(id, job::Input::Retry));
-                });
-            }
+            Action::RetryIn(wait) => self.later(id, wait, job::Input::Retry(None)),
             Action::Reboot => {
                 tracing::info!(id, "rebooting into the other version");
-                self.rebooting = Some((id, tokio::time::Instant::now() + FLUSH_BEFORE_REBOOT));
+                self.rebooting = Some((id, Instant::now() + FLUSH_BEFORE_REBOOT));
             }
             Action::Examine => self.examine(id, Duration::ZERO),
             Action::ExamineLater => self.examine(id, EXAMINE_AGAIN),
-            Action::ReadBack => self.flash(id, &target, |flasher, staged| {
+            Action::ReadBack => self.flash(id, 0, |flasher, staged| {
                 flasher.verify(&staged)?;
-                Ok(job::Input::ReadBack)
+                Ok(Some(job::Input::ReadBack))
             }),
-            Action::Activate => self.flash(id, &target, |flasher, staged| {
-                Ok(job::Input::Activated {
-                    reboot: flasher.activate(&staged)? == Activation::NeedsReboot,
-                })
+            Action::Activate => self.flash(id, 0, |flasher, staged| {
+                let reboot = flasher.activate(&staged)? == Activation::NeedsReboot;
+                Ok(Some(job::Input::Activated { reboot }))
             }),
-            Action::Confirm => self.flash(id, &target, |flasher, staged| {
+            Action::Rearm => self.flash(id, 0, |flasher, staged| {
+                // It only costs tries when it fails, and the examination goes on beside it.
+                if let Err(error) = flasher.rearm(&staged) {
+                    tracing::warn!(%error, "the new version's boot tries could not be given back");
+                }
+                Ok(None)
+            }),
+            Action::Confirm => self.flash(id, 0, |flasher, staged| {
                 flasher.confirm(&staged)?;
-                Ok(job::Input::Confirmed)
+                Ok(Some(job::Input::Confirmed))
             }),
-            Action::RollBack => self.flash(id, &target, |flasher, staged| {
-                Ok(job::Input::RolledBack {
-                    reboot: flasher.roll_back(&staged)? == Activation::NeedsReboot,
-                })
-            }),
+            Action::RollBack => self.roll_back(id, 0),
+            Action::RollBackIn(wait) => self.roll_back(id, wait),
         }
+    }
+
+    /// Gives a job an input after a while. What has changed by then makes it stale.
+    fn later(&self, id: u64, wait: u64, input: job::Input) {
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            let _ = tell.send(Done::Job(id, input));
+        });
+    }
+
+    fn roll_back(&self, id: u64, wait: u64) {
+        self.flash(id, wait, |flasher, staged| {
+            let reboot = flasher.roll_back(&staged)? == Activation::NeedsReboot;
+            Ok(Some(job::Input::RolledBack { reboot }))
+        });
+    }
+
+    /// The install a job works on.
+    pub(super) fn current_install(&self, id: u64) -> Option<Install> {
+        let job = self.jobs.get(&id)?;
+        job.plan.installs.get(job.current).cloned()
     }
 
     /// Runs one operation of a flasher under the target's lock and brings the result back to the job.
     fn flash(
         &self,
         id: u64,
-        target: &str,
-        operation: impl FnOnce(&dyn Flasher, otahost_flash::Staged) -> Result<job::Input, FlashError>
+        wait: u64,
+        operation: impl FnOnce(
+            &dyn Flasher,
+            otahost_flash::Staged,
+        ) -> Result<Option<job::Input>, FlashError>
         + Send
         + 'static,
     ) {
-        let Some((flasher, staged)) = self.staged(id, target) else {
-            tracing::error!(id, target, "a job has nothing staged to work on");
-            let reason = Reason::new("flash", "install", "nothing is staged for this job");
+        let Some((flasher, staged, target)) = self.staged(id) else {
+            let text =
+                "the target of this job is not configured any more, or nothing is staged for it";
+            let reason = Reason::new("unknown-target", "install", text);
             let _ = self
                 .tell
                 .send(Done::Job(id, job::Input::FlashFailed(reason)));
             return;
         };
-        let lock = self
-            .targets
-            .get(target)
-            .map(|t| t.lock.clone())
-            .unwrap_or_default();
+        let lock = self.platform.lock_of(&target);
         let (seam, tell, stage) = (self.platform.seam, self.tell.clone(), self.stage_of(id));
         tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
             let guard = lock.lock_owned().await;
             let result = seam
                 .run(move || {
-                    let result = operation(flasher.as_ref(), staged);
-                    drop(guard);
-                    result
+                    // Held by the work and not by the task, which may be gone before the work is.
+                    let _guard = guard;
+                    operation(flasher.as_ref(), staged)
                 })
                 .await;
-            let input =
-                result.unwrap_or_else(|error| job::Input::FlashFailed(flash_reason(&error, stage)));
-            let _ = tell.send(Done::Job(id, input));
+            let input = result
+                .unwrap_or_else(|error| Some(job::Input::FlashFailed(flash_reason(&error, stage))));
+            if let Some(input) = input {
+                let _ = tell.send(Done::Job(id, input));
+            }
         });
     }
 
-    fn staged(
-        &self,
-        id: u64,
-        target: &str,
-    ) -> Option<(std::sync::Arc<dyn Flasher>, otahost_flash::Staged)> {
-        let flasher = self.platform.flashers.get(target)?.clone();
-        let staged = self.jobs.get(&id)?.installs.first()?.staged.as_ref()?;
-        Some((flasher, to_flash(staged)))
+    fn staged(&self, id: u64) -> Option<(Arc<dyn Flasher>, otahost_flash::Staged, String)> {
+        let job = self.jobs.get(&id)?;
+        let target = job.current_target().to_owned();
+        let flasher = self.platform.flashers.get(&target)?.clone();
+        let staged = job.installs.get(job.current)?.staged.as_ref()?;
+        Some((flasher, to_flash(staged), target))
     }
 
     fn stage_of(&self, id: u64) -> &'static str {
@@ -263,25 +347,32 @@ impl Engine {
 
     /// Asks boot selector, version and probe.
     fn examine(&mut self, id: u64, after: Duration) {
-        let Some(job) = self.jobs.get(&id) else {
+        let (Some(install), Some((flasher, staged, target))) =
+            (self.current_install(id), self.staged(id))
+        else {
+            let reason = Reason::new(
+                "unknown-target",
+                "confirm",
+                "the target of this job is not configured any more",
+            );
+            let _ = self.tell.send(Done::Job(
+                id,
+                job::Input::ExamineFailed {
+                    reason,
+                    expired: true,
+                },
+            ));
             return;
         };
-        let Some(install) = job.plan.installs.first().cloned() else {
-            return;
-        };
-        let Some((flasher, staged)) = self.staged(id, &install.target) else {
-            return;
-        };
-        let within = self
-            .setup
-            .targets
-            .iter()
-            .find(|t| t.id == install.target)
-            .map_or(Duration::ZERO, |t| t.confirm_within);
-        let began = *self
-            .examining
-            .entry(id)
-            .or_insert_with(tokio::time::Instant::now);
+        let setup = self.setup.targets.iter().find(|t| t.id == target);
+        let within = setup.map_or(Duration::ZERO, |t| t.confirm_within);
+        // Only the adapter that asked can accept it; the operator does so by asking.
+        let unconfirmed = setup.is_some_and(|t| t.confirm_by_adapter)
+            && self
+                .jobs
+                .get(&id)
+                .is_some_and(|job| !job.confirm_given && job.owner != job::OPERATOR);
+        let began = *self.examining.entry(id).or_insert_with(Instant::now);
         let (outside, seam, tell) = (
             self.platform.outside.clone(),
             self.platform.seam,
@@ -293,13 +384,20 @@ impl Engine {
             let expired = began.elapsed() >= within;
             let input = seam
                 .run(move || match flasher.standing(&staged) {
-                    Err(error) => job::Input::ExamineFailed(flash_reason(&error, stage)),
+                    Err(error) => job::Input::ExamineFailed {
+                        reason: flash_reason(&error, stage),
+                        expired,
+                    },
                     Ok(standing) => {
                         let standing = from_flash(&standing);
                         let fit = match standing {
-                            Standing::New { .. } => {
-                                fit(outside.as_ref(), &install.target, &install.version, expired)
-                            }
+                            Standing::New { .. } => fit(
+                                outside.as_ref(),
+                                &target,
+                                &install.version,
+                                unconfirmed,
+                                expired,
+                            ),
                             _ => Fit::NotYet(String::new()),
                         };
                         job::Input::Examined(standing, fit)
@@ -318,11 +416,10 @@ impl Engine {
         if self.reboot_asked {
             return;
         }
-        let now = tokio::time::Instant::now();
         let busy = self.adapters.values().any(|a| !a.is_idle())
             || !self.pending.is_empty()
             || self.links.values().any(|link| !link.outbox.is_settled());
-        if busy && now < until {
+        if busy && Instant::now() < until {
             return;
         }
         self.reboot_asked = true;
@@ -344,11 +441,8 @@ impl Engine {
             Ok(()) => self.exit = Some(Exit::Rebooting),
             Err(error) => {
                 tracing::error!(id, error, "the reboot failed; it is tried again");
-                let tell = self.tell.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(REBOOT_AGAIN).await;
-                    let _ = tell.send(Done::Job(id, job::Input::Restarted { same_boot: true }));
-                });
+                let wait = u64::try_from(REBOOT_AGAIN.as_millis()).unwrap_or(u64::MAX);
+                self.later(id, wait, job::Input::Restarted { same_boot: true });
             }
         }
     }
@@ -378,13 +472,13 @@ impl Engine {
         let Some(state) = self.targets.get_mut(target) else {
             return;
         };
-        let (version, error) = match version {
-            Ok(version) => (Some(version), None),
-            Err(error) => (None, Some(error)),
-        };
+        if let Err(error) = &version {
+            tracing::warn!(target, error, "the target's version cannot be read");
+        }
+        state.version_fault = version.as_ref().err().cloned();
+        let version = version.ok();
         let changed = state.version != version || state.health != Some(health);
         state.version = version;
-        state.version_error = error;
         state.health = Some(health);
         state.observed = Some(now);
         if changed {
@@ -412,10 +506,10 @@ impl Engine {
             };
             // An adapter that is not configured any more will never take its report.
             job.unreported
-                .retain(|name| self.adapters.contains_key(name));
+                .retain(|name| self.setup.adapters.iter().any(|a| a.name == *name));
             if job.phase.is_final() {
                 self.tell_job(id);
-            } else {
+            } else if !self.vitals.safe_mode || job.phase.is_past_return() {
                 let same_boot = job.boot_id.as_ref() == Some(&self.boot_id);
                 self.on_job(id, job::Input::Restarted { same_boot });
             }
@@ -435,7 +529,13 @@ pub(super) fn observed(
     (outside.version(target), health)
 }
 
-fn fit(outside: &dyn crate::platform::Outside, target: &str, wanted: &str, expired: bool) -> Fit {
+fn fit(
+    outside: &dyn crate::platform::Outside,
+    target: &str,
+    wanted: &str,
+    unconfirmed: bool,
+    expired: bool,
+) -> Fit {
     let not_yet = |text: String| {
         if expired {
             Fit::Expired(text)
@@ -449,8 +549,9 @@ fn fit(outside: &dyn crate::platform::Outside, target: &str, wanted: &str, expir
             "version {version} runs, but {wanted} was installed"
         )),
         Ok(_) => match outside.probe(target) {
-            Ok(()) => Fit::Fits,
             Err(error) => not_yet(format!("it is not well: {error}")),
+            Ok(()) if unconfirmed => not_yet("the platform has not accepted it".into()),
+            Ok(()) => Fit::Fits,
         },
     }
 }

@@ -49,6 +49,7 @@ pub(super) fn sha256_hex(parts: &[&[u8]]) -> String {
 impl Engine {
     /// Starts every link that an adapter uses, with what the adapters subscribe.
     pub(super) fn start_links(&mut self) {
+        let now = self.now();
         for (name, link) in &self.platform.links {
             let subscriptions: BTreeSet<String> = self
                 .setup
@@ -90,7 +91,7 @@ impl Engine {
                 .entry(name.clone())
                 .or_insert_with(|| LinkState::new(commands.clone()));
             state.commands = commands;
-            state.since = self.platform.outside.now();
+            state.since = now;
         }
     }
 
@@ -256,19 +257,36 @@ impl Engine {
             return;
         }
         let mut changes = Vec::new();
-        for taker in takers {
+        for taker in &takers {
             let row = InboxRow {
                 event: Event::Message(message.clone()),
+                at: self.now(),
             };
-            if let Some(n) = self.take_into_inbox(&taker, &row) {
-                changes.push(Change::Put(
-                    Key::Inbox {
-                        adapter: taker.clone(),
-                        n,
-                    },
-                    json(&row),
-                ));
-                self.queue(&taker, Queued::new(row.event, Origin::Inbox(n)));
+            match self.take_into_inbox(taker, &row) {
+                Some((n, origin)) => {
+                    changes.push(Change::Put(
+                        Key::Inbox {
+                            adapter: taker.clone(),
+                            n,
+                        },
+                        json(&row),
+                    ));
+                    self.queue(taker, Queued::new(row.event, origin));
+                }
+                // It stays with the broker, whose own window for unacknowledged messages bounds what waits here.
+                None if takers.len() == 1 && token.packet != 0 => {
+                    self.queue(
+                        taker,
+                        Queued::new(row.event, Origin::Broker { link, number }),
+                    );
+                    return;
+                }
+                None => {
+                    tracing::error!(adapter = taker, "the inbox is full; a message is dropped");
+                    if let Some(state) = self.links.get_mut(&link) {
+                        state.dropped += 1;
+                    }
+                }
             }
         }
         if !changes.is_empty() {

@@ -3,20 +3,25 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use otahost_core::model::{Event, StartReason};
+use otahost_core::model::{ClockQuality, Event, StartReason};
 use otahost_journal::{Change, Committer, Journal, JournalError, Key, from_json, json};
 use tokio::sync::mpsc;
 
 use super::jobs::{observed, read_job};
 use super::links::{LinkState, sha256_hex};
-use super::rows::{AdapterRow, InboxRow, OutboxRow, PartialRow, SeenRow, TimerRow};
+use super::rows::{AdapterRow, InboxRow, OutboxRow, PartialRow, SeenRow, StartsRow, TimerRow};
 use super::steps::{AdapterState, Origin, Queued};
 use super::timers::Timers;
+use super::vitals::Vitals;
 use super::{Engine, INPUTS, TargetState};
 use crate::platform::{Platform, Setup};
 
+/// Oldest message that is still handled after a start, in milliseconds: a day.
+const INBOX_AGE: u64 = 24 * 3_600 * 1_000;
+
 impl Engine {
-    /// Opens the journal and takes up where it stands. Nothing is sent or changed before [`Engine::run`].
+    /// Opens the journal and takes up where it stands: connects the links and goes on with the jobs. No adapter steps, and nothing
+    /// leaves, before [`Engine::run`].
     pub async fn start(platform: Platform, setup: Arc<Setup>) -> Result<Engine, JournalError> {
         let (disk, place, seam) = (
             platform.disk.clone(),
@@ -50,8 +55,11 @@ impl Engine {
             links: BTreeMap::new(),
             jobs: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            phase_since: BTreeMap::new(),
+            asked: BTreeMap::new(),
             examining: BTreeMap::new(),
             timers: Timers::default(),
+            vitals: Vitals::default(),
             next_job: 1,
             next_publication: 1,
             pending: VecDeque::new(),
@@ -67,7 +75,10 @@ impl Engine {
             setup,
         };
         engine.observe_all().await;
-        engine.start_links();
+        engine.restore_vitals(&rows);
+        if !engine.vitals.safe_mode {
+            engine.start_links();
+        }
         engine.restore(rows);
         engine.resume_jobs();
         Ok(engine)
@@ -78,15 +89,24 @@ impl Engine {
             let (outside, seam) = (self.platform.outside.clone(), self.platform.seam);
             let asked = target.id.clone();
             let (version, health) = seam.run(move || observed(outside.as_ref(), &asked)).await;
-            if let Err(error) = &version {
-                tracing::warn!(
-                    target = target.id,
-                    error,
-                    "the target's version cannot be read"
-                );
-            }
             self.on_observed(&target.id, version, health);
         }
+    }
+
+    fn restore_vitals(&mut self, rows: &[(Key, Vec<u8>)]) {
+        let mut starts = StartsRow::default();
+        for (key, value) in rows {
+            match key {
+                Key::Meta(name) if Self::is_time(name) => {
+                    if let Some(row) = read(key, value) {
+                        self.restore_time(row);
+                    }
+                }
+                key if *key == Self::starts_key() => starts = read(key, value).unwrap_or_default(),
+                _ => {}
+            }
+        }
+        self.count_start(&starts);
     }
 
     fn restore(&mut self, rows: Vec<(Key, Vec<u8>)>) {
@@ -98,7 +118,12 @@ impl Engine {
                 known.insert(name.clone(), row);
             }
         }
-        for setup in self.setup.adapters.clone() {
+        let adapters = if self.vitals.safe_mode {
+            Vec::new()
+        } else {
+            self.setup.adapters.clone()
+        };
+        for setup in adapters {
             let start = self.start_reason(known.get(&setup.name), &self.fresh_row(&setup));
             let mut state = AdapterState::new(setup.clone());
             tracing::info!(
@@ -125,6 +150,10 @@ impl Engine {
     }
 
     fn restore_row(&mut self, key: Key, value: &[u8]) {
+        // What belongs to adapters and links waits for a start in which they run.
+        if self.vitals.safe_mode && !matches!(key, Key::Job(_) | Key::Target(_) | Key::Partial(_)) {
+            return;
+        }
         match &key {
             Key::Job(id) => {
                 self.next_job = self.next_job.max(id + 1);
@@ -147,16 +176,27 @@ impl Engine {
                 }
             }
             Key::Inbox { adapter, n } => {
-                if let (Some(row), Some(state)) = (
-                    read::<InboxRow>(&key, value),
-                    self.adapters.get_mut(adapter),
-                ) {
-                    state.restore_inbox(*n, row);
+                let Some(row) = read::<InboxRow>(&key, value) else {
+                    return;
+                };
+                let synced = self.platform.outside.clock() == ClockQuality::Synced;
+                let old = synced && self.now().saturating_sub(row.at) > INBOX_AGE;
+                match self.adapters.get_mut(adapter) {
+                    Some(state) if !old => state.restore_inbox(*n, row),
+                    known => {
+                        let why = if known.is_some() {
+                            "it is older than a day"
+                        } else {
+                            "its adapter is not configured any more"
+                        };
+                        tracing::warn!(adapter, why, "a message that waited is dropped");
+                        self.discard(key);
+                    }
                 }
             }
             Key::Dead { adapter, n } => {
                 if let Some(state) = self.adapters.get_mut(adapter) {
-                    state.restore_dead(*n);
+                    state.restore_dead(*n, value.len());
                 }
             }
             Key::Timer { adapter, name } => {
@@ -179,6 +219,13 @@ impl Engine {
                     && let Some(target) = self.targets.get_mut(&row.target)
                 {
                     target.partial = Some((name.clone(), row));
+                }
+            }
+            Key::Target(name) => {
+                if let Some(memory) = read(&key, value)
+                    && let Some(target) = self.targets.get_mut(name)
+                {
+                    target.memory = memory;
                 }
             }
             // Read before (adapters and their states), or of a kind this version does not use.

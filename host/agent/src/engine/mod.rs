@@ -6,16 +6,20 @@
 //! another one from the journal, which is the same path as after a crash.
 
 mod acks;
+mod attempts;
 mod commits;
+mod gates;
 mod jobs;
 mod links;
 mod load;
 mod outbox;
+mod plans;
 mod rows;
 mod status;
 mod steps;
 mod timers;
 mod transfers;
+mod vitals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,10 +27,11 @@ use std::time::Duration;
 
 use otahost_core::job::{self, Job};
 use otahost_core::model::{Health, Instant};
+use otahost_core::policy::memory::TargetMemory;
 use otahost_journal::{Committer, JournalError, Key};
 use otahost_links::LinkEvent;
 use otahost_sandbox::{Failure, Handled};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use crate::api::ApiCall;
 use crate::platform::{Platform, Setup};
@@ -37,6 +42,7 @@ use self::rows::PartialRow;
 use self::steps::AdapterState;
 use self::timers::Timers;
 use self::transfers::Transfer;
+use self::vitals::Vitals;
 
 /// Commands of the outside to a running engine that may wait.
 pub(crate) const INPUTS: usize = 256;
@@ -74,6 +80,8 @@ enum Done {
     Committed(u64, Result<(), JournalError>),
     /// Something happened to a job.
     Job(u64, job::Input),
+    /// A transfer attempt failed.
+    Attempt(u64, attempts::Attempt),
     /// A transfer has got so far.
     Fetched(transfers::Fetched),
     /// A transfer wants its checkpoint kept.
@@ -100,16 +108,20 @@ enum Release {
     },
     /// Work on a job.
     Act(u64, job::Action),
+    /// Who follows a job is told how it stands.
+    Watched(u64),
+    /// An answer to a client of the local API.
+    Reply(mpsc::Sender<crate::api::Reply>, crate::api::Reply),
 }
 
 #[derive(Debug, Default)]
 struct TargetState {
     version: Option<String>,
-    version_error: Option<String>,
+    /// Why the version cannot be read.
+    version_fault: Option<String>,
     health: Option<Health>,
     observed: Option<Instant>,
-    /// One writer at a time; held by the staging area until its last user is gone.
-    lock: Arc<Mutex<()>>,
+    memory: TargetMemory,
     /// The bytes in its staging area.
     partial: Option<(String, PartialRow)>,
 }
@@ -132,9 +144,14 @@ pub struct Engine {
     links: BTreeMap<String, LinkState>,
     jobs: BTreeMap<u64, Job>,
     transfers: BTreeMap<u64, Transfer>,
+    /// Since when each active job's `spent` has not been added up.
+    phase_since: BTreeMap<u64, tokio::time::Instant>,
+    /// Final failures that wait for an adapter's answer.
+    asked: BTreeMap<u64, attempts::Asked>,
     /// When the examination of a new version began, by job.
     examining: BTreeMap<u64, tokio::time::Instant>,
     timers: Timers,
+    vitals: Vitals,
     next_job: u64,
     next_publication: u64,
     pending: VecDeque<Pending>,
@@ -163,6 +180,14 @@ impl Engine {
             self.pump();
             if let Some(exit) = self.exit.take() {
                 self.stop_transfers();
+                if !matches!(exit, Exit::Reload(_)) {
+                    self.is_well();
+                    if !self.garbage.is_empty() {
+                        // What reached the broker is not sent again after the start.
+                        self.garbage_due = Some(tokio::time::Instant::now());
+                        self.commit(Vec::new(), Vec::new());
+                    }
+                }
                 // The journal must be closed before anybody opens it again.
                 self.committer.close().await;
                 return exit;
@@ -195,7 +220,9 @@ impl Engine {
         match done {
             Done::Stepped(adapter, outcome) => self.on_stepped(&adapter, *outcome),
             Done::Committed(number, result) => self.on_committed(number, result),
+            Done::Job(id, input @ job::Input::Staged { .. }) => self.on_staged(id, input),
             Done::Job(id, input) => self.on_job(id, input),
+            Done::Attempt(id, attempt) => self.on_attempt(id, attempt),
             Done::Fetched(fetched) => self.on_fetched(fetched),
             Done::Checkpoint(id, row) => self.on_checkpoint(id, *row),
             Done::Observed(target, version, health) => self.on_observed(&target, version, health),
@@ -213,6 +240,8 @@ impl Engine {
     fn on_time(&mut self) {
         let now = tokio::time::Instant::now();
         self.fire_timers(now);
+        self.fire_deadlines(now);
+        self.check_vitals(now);
         if self.garbage_due.is_some_and(|due| due <= now) {
             self.commit(Vec::new(), Vec::new());
         }
@@ -223,13 +252,15 @@ impl Engine {
             .rebooting
             .filter(|_| !self.reboot_asked)
             .map(|(_, until)| until);
-        [self.timers.next_due(), self.garbage_due, reboot]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    fn now(&self) -> Instant {
-        self.platform.outside.now()
+        [
+            self.timers.next_due(),
+            self.garbage_due,
+            self.next_deadline(),
+            self.next_vital(),
+            reboot,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }

@@ -11,12 +11,17 @@ use otahost_links::LinkCommand;
 
 /// Publications in flight on one link; rumqttc and the brokers all take this many without blocking.
 const WINDOW: usize = 8;
+/// Connections a publication may be in flight at the end of before it goes behind the others. A broker that ends the connection for
+/// one that it does not like must not block those; one that was only unlucky comes again all the same.
+const MAX_LOSSES: u32 = 3;
 
 #[derive(Debug)]
 struct Waiting {
     id: u64,
     adapter: String,
     publication: Publication,
+    /// Connections that ended while it was in flight.
+    losses: u32,
 }
 
 /// The outbox of one link.
@@ -45,13 +50,15 @@ impl Outbox {
             id,
             adapter: adapter.to_owned(),
             publication,
+            losses: 0,
         });
     }
 
     /// The connection came or went. What was in flight waits again, in front and in order.
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up;
-        for (_, waiting) in std::mem::take(&mut self.in_flight).into_iter().rev() {
+        for (_, mut waiting) in std::mem::take(&mut self.in_flight).into_iter().rev() {
+            waiting.losses += 1;
             let replaced = match &waiting.publication.persistence {
                 Persistence::Durable => false,
                 Persistence::Latest(key) => self.waiting.iter().any(|w| {
@@ -60,7 +67,13 @@ impl Outbox {
                             || w.publication.topic == waiting.publication.topic)
                 }),
             };
-            if !replaced {
+            if replaced {
+                continue;
+            }
+            if waiting.losses >= MAX_LOSSES {
+                waiting.losses = 0;
+                self.waiting.push_back(waiting);
+            } else {
                 self.waiting.push_front(waiting);
             }
         }
@@ -91,6 +104,18 @@ impl Outbox {
         self.in_flight
             .remove(&id)
             .is_some_and(|w| w.publication.persistence == Persistence::Durable)
+    }
+
+    /// How many publications of an adapter are here, and their bytes.
+    pub(super) fn held_by(&self, adapter: &str) -> (usize, usize) {
+        let all = self
+            .waiting
+            .iter()
+            .chain(self.in_flight.values())
+            .filter(|w| w.adapter == adapter);
+        all.fold((0, 0), |(count, bytes), w| {
+            (count + 1, bytes + w.publication.payload.len())
+        })
     }
 
     /// Publications that have not reached the broker.
@@ -173,6 +198,31 @@ mod tests {
         outbox.set_up(true);
         let ids: Vec<u64> = sent(&mut outbox).into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, (2..2 + WINDOW as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_that_the_broker_ends_the_connection_for_does_not_block_the_others_for_ever() {
+        let mut outbox = Outbox::default();
+        outbox.push(
+            1,
+            "a",
+            publication("forbidden", "poison", Persistence::Durable),
+        );
+        outbox.push(2, "a", publication("t", "result", Persistence::Durable));
+        let mut delivered = false;
+        for _ in 0..10 {
+            outbox.set_up(true);
+            // The broker reads in order and ends the connection at the forbidden one.
+            for (id, _) in sent(&mut outbox) {
+                if id == 1 {
+                    break;
+                }
+                delivered |= outbox.done(id);
+            }
+            outbox.set_up(false);
+        }
+        assert!(delivered);
+        assert_eq!(outbox.len(), 1, "and the poison itself is not forgotten");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What the engine keeps in the journal, row by row. JSON with defaults, so that an older and a newer agent can read each
-//! other's rows.
+//! What the engine keeps in the journal, row by row, as JSON. A field that comes later has a default, and one that is not known is passed over, so that an older
+//! and a newer agent can read each other's rows.
 
 use otahost_core::model::{Event, Instant, Publication};
 use otahost_transfer::Checkpoint;
@@ -32,6 +32,9 @@ pub(super) struct OutboxRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InboxRow {
     pub event: Event,
+    /// When it came, by the wall clock of that time.
+    #[serde(default)]
+    pub at: Instant,
 }
 
 /// A message whose acknowledgement may not have reached the broker.
@@ -68,4 +71,21 @@ pub(super) struct PartialRow {
     /// The target whose staging area holds the bytes.
     pub target: String,
     pub checkpoint: Checkpoint,
+}
+
+/// How often the agent was started in one boot without having run well in between.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct StartsRow {
+    pub boot_id: String,
+    /// The process that counted last.
+    pub process: String,
+    pub starts: u32,
+}
+
+/// The last wall-clock time that could be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct TimeRow {
+    pub at: Instant,
 }

@@ -4,15 +4,19 @@ use std::path::Path;
 
 use otahost_core::job::{self, Applied, Job, OPERATOR};
 use otahost_core::model::{
-    Apply, Artifact, ArtifactSource, Dedupe, Health, Install, JobPlan, Phase, Verdict,
+    Apply, Artifact, ArtifactSource, Dedupe, Health, Install, JobPlan, Phase, Reason, Verdict,
 };
+use otahost_core::policy::memory::MAX_ACTIVATIONS;
+use otahost_journal::{Change, Key, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Engine, Release};
 use crate::api::{
-    AdapterHealth, AdapterView, ApiCall, ErrorCode, HistoryView, InstallView, JobView, LinkView,
-    Reply, Request, SlotView, StatusView, TargetView,
+    AdapterHealth, AdapterView, ApiCall, BadImageView, ErrorCode, FailureView, HistoryView,
+    InstallView, JobView, LinkView, MemoryView, Reply, Request, SlotView, StatusView, TargetView,
 };
+use crate::platform::TargetSetup;
 
 /// A client that follows a job.
 #[derive(Debug)]
@@ -72,15 +76,21 @@ impl Engine {
                     }
                 }
             },
-            Request::Cancel { key } => self.cancel(&key),
+            Request::Cancel { key } => {
+                let reason = Reason::new("cancelled", "install", "cancelled by the operator");
+                self.steer(&key, job::Input::Cancel(reason))
+            }
+            Request::Pause { key } => self.steer(&key, job::Input::Pause),
+            Request::Resume { key } => self.steer(&key, job::Input::Resume),
+            Request::Clear { target, image } => self.clear(&target, image.as_deref()),
             Request::Install {
                 path,
                 target,
                 version,
             } => self.install(&path, &target, version),
         };
-        // A client that has gone needs no answer, and one that takes none must not hold the engine up.
-        let _ = reply.try_send(answer);
+        // After everything that was decided for it is durable.
+        self.commit(Vec::new(), vec![Release::Reply(reply, answer)]);
     }
 
     fn job_named(&self, key: &str) -> Option<&Job> {
@@ -90,35 +100,67 @@ impl Engine {
             .or_else(|| all().next())
     }
 
-    fn cancel(&mut self, key: &str) -> Reply {
-        let Some(id) = self.job_named(key).map(|job| job.id) else {
+    /// Cancels, pauses or resumes a job.
+    fn steer(&mut self, key: &str, input: job::Input) -> Reply {
+        let Some(job) = self.job_named(key) else {
             return unknown_job(key);
         };
+        if job.phase.is_final() {
+            return error(ErrorCode::Refused, format!("job `{key}` has already ended"));
+        }
+        let id = job.id;
         let (mut changes, mut releases) = (Vec::new(), Vec::new());
-        let applied = self.move_job(id, job::Input::Cancel, &mut changes, &mut releases);
+        let applied = self.move_job(id, input, &mut changes, &mut releases);
         self.commit(changes, releases);
         match applied {
-            Applied::Changed(_) | Applied::Progressed => Reply::Done,
+            // Stale: it is paused already, or it is not.
+            Applied::Changed(_) | Applied::Progressed | Applied::Unchanged(_) | Applied::Stale => {
+                Reply::Done
+            }
             Applied::TooLate => error(
                 ErrorCode::TooLate,
                 format!(
                     "job `{key}` is past the point of no return: it ends in the new version, or rolls back by itself"
                 ),
             ),
-            Applied::Stale => error(ErrorCode::Refused, format!("job `{key}` has already ended")),
+        }
+    }
+
+    fn unknown_target(&self, target: &str) -> Reply {
+        let known: Vec<&str> = self.setup.targets.iter().map(|t| t.id.as_str()).collect();
+        error(
+            ErrorCode::UnknownTarget,
+            format!(
+                "there is no target `{target}`; there are: {}",
+                known.join(", ")
+            ),
+        )
+    }
+
+    /// Forgets images that were rolled back.
+    fn clear(&mut self, target: &str, image: Option<&str>) -> Reply {
+        let Some(state) = self.targets.get_mut(target) else {
+            return self.unknown_target(target);
+        };
+        let images = state.memory.clear(image);
+        if images > 0 {
+            tracing::info!(
+                target,
+                images,
+                "the operator allows images again that were rolled back"
+            );
+            let row = json(&state.memory);
+            let change = Change::Put(Key::Target(target.to_owned()), row);
+            self.commit(vec![change], Vec::new());
+        }
+        Reply::Cleared {
+            images: u64::try_from(images).unwrap_or(u64::MAX),
         }
     }
 
     fn install(&mut self, path: &str, target: &str, version: Option<String>) -> Reply {
         if !self.targets.contains_key(target) {
-            let known: Vec<&str> = self.setup.targets.iter().map(|t| t.id.as_str()).collect();
-            return error(
-                ErrorCode::UnknownTarget,
-                format!(
-                    "there is no target `{target}`; there are: {}",
-                    known.join(", ")
-                ),
-            );
+            return self.unknown_target(target);
         }
         if !Path::new(path).is_absolute() {
             return error(
@@ -142,12 +184,13 @@ impl Engine {
             }],
             apply: Apply::Immediately,
         };
-        match self.judge(OPERATOR).check(&plan) {
-            Verdict::Allow => {
+        match self.judge(OPERATOR, true).check(&plan) {
+            Verdict::Allow | Verdict::Defer(_) => {
                 let key = plan.key.clone();
                 let mut changes = Vec::new();
-                let id = self.admit_job(OPERATOR, plan, &mut changes);
-                self.commit(changes, vec![Release::Act(id, job::Action::RetryIn(0))]);
+                let mut releases = Vec::new();
+                self.admit_job(OPERATOR, plan, true, &mut changes, &mut releases);
+                self.commit(changes, releases);
                 Reply::Accepted { key }
             }
             Verdict::Busy(_) => error(
@@ -157,7 +200,6 @@ impl Engine {
                 ),
             ),
             Verdict::Refuse(reason) => error(ErrorCode::Refused, reason.text),
-            Verdict::Defer(_) => error(ErrorCode::Refused, "not allowed now"),
         }
     }
 
@@ -234,6 +276,8 @@ impl Engine {
                 observed: state.and_then(|s| s.observed),
                 slots: Vec::new(),
                 busy,
+                version_fault: state.and_then(|s| s.version_fault.clone()),
+                memory: self.memory_view(setup),
             }
         });
         StatusView {
@@ -243,6 +287,7 @@ impl Engine {
             boot_id: self.boot_id.clone(),
             now: self.now(),
             clock: self.platform.outside.clock(),
+            safe_mode: self.vitals.safe_mode,
             links: self
                 .links
                 .iter()
@@ -283,17 +328,108 @@ impl Engine {
         }
     }
 
+    fn memory_view(&self, setup: &TargetSetup) -> MemoryView {
+        let (now, most) = (self.now(), setup.policy.max_activations_per_day);
+        let Some(memory) = self.targets.get(&setup.id).map(|state| &state.memory) else {
+            return MemoryView::default();
+        };
+        let bad = memory.bad.iter().map(|bad| BadImageView {
+            sha256: bad.sha256.clone(),
+            version: bad.version.clone(),
+            rollbacks: bad.rollbacks,
+            refused_always: memory.known_bad(Some(&bad.sha256), &[], true).is_some(),
+        });
+        MemoryView {
+            last_failed: self.last_failed(&setup.id),
+            bad: bad.collect(),
+            activations: memory.activations_within_a_day(now),
+            activations_allowed: most.clamp(1, MAX_ACTIVATIONS),
+            activations_until: memory.activations_exhausted(most, now),
+            rollback_index: memory.rollback_index,
+        }
+    }
+
+    /// What went wrong on a target since an update of it succeeded: the last rollback, else the last failure.
+    fn last_failed(&self, target: &str) -> Option<FailureView> {
+        let mut failed = None;
+        for job in self.jobs.values().rev() {
+            let installs = job.plan.installs.iter().zip(&job.installs);
+            for (asked, state) in installs.filter(|(asked, _)| asked.target == target) {
+                let Some(outcome) = &state.outcome else {
+                    continue;
+                };
+                let view = || FailureView {
+                    job: job.plan.key.clone(),
+                    at: job.ended.unwrap_or(job.created),
+                    phase: outcome.phase,
+                    version: asked.version.clone(),
+                    sha256: state.image_sha256.clone(),
+                    reason: outcome.reason.clone(),
+                };
+                match outcome.phase {
+                    Phase::Succeeded => return failed,
+                    Phase::RolledBack | Phase::RollbackFailed => return Some(view()),
+                    Phase::Failed => failed = failed.or_else(|| Some(view())),
+                    _ => {}
+                }
+            }
+        }
+        failed
+    }
+
+    /// Milliseconds until a job is given up in its phase, or the old version comes back.
+    fn time_left(&self, job: &Job) -> Option<u64> {
+        let deadline = self.deadline(job)?;
+        let proof = self
+            .examining
+            .get(&job.id)
+            .filter(|_| job.phase == Phase::Confirming && !job.rolling_back)
+            .zip(self.target_setup(job.current_target()))
+            .and_then(|(began, target)| began.checked_add(target.confirm_within));
+        let end = proof.map_or(deadline, |proof| proof.min(deadline));
+        u64::try_from(end.saturating_duration_since(Instant::now()).as_millis()).ok()
+    }
+
+    fn target_setup(&self, target: &str) -> Option<&TargetSetup> {
+        self.setup.targets.iter().find(|t| t.id == target)
+    }
+
+    /// Only the owner's word brings a job on.
+    fn awaits_owner(&self, job: &Job) -> bool {
+        match job.phase {
+            Phase::Downloading => self.asked.contains_key(&job.id),
+            Phase::Prepared => job.plan.apply == Apply::WhenTold,
+            Phase::Confirming => {
+                !job.confirm_given
+                    && self
+                        .target_setup(job.current_target())
+                        .is_some_and(|t| t.confirm_by_adapter)
+            }
+            _ => false,
+        }
+    }
+
     fn job_view(&self, job: &Job) -> JobView {
         let report = job.report(false, self.rate_of(job.id));
+        let asked = self.asked.get(&job.id).map(|asked| asked.reason.clone());
         JobView {
             id: job.id.to_string(),
             key: job.plan.key.clone(),
             owner: job.owner.clone(),
             phase: job.phase,
             paused: job.paused,
+            gate: job.gate,
+            current: job.current,
+            awaits_owner: self.awaits_owner(job),
+            when_told: job.plan.apply == Apply::WhenTold,
+            failed_attempts: job.attempts,
+            allowed_attempts: self.setup.transfer.attempts,
+            activation: job.activation,
+            rolling_back: job.rolling_back,
+            time_left: self.time_left(job),
             created: job.created,
             updated: job.history.last().map_or(job.created, |line| line.at),
-            reason: job.reason.clone(),
+            reason: asked.or_else(|| job.reason.clone()),
             until: job.until,
             rate: report.rate,
             installs: report
@@ -323,9 +459,12 @@ impl Engine {
     }
 }
 
-/// A job by its key, or by its number.
+/// A job by its number, or by its key; a key that is a number stands back.
 fn named(job: &Job, key: &str) -> bool {
-    job.plan.key == key || job.id.to_string() == key
+    match key.parse::<u64>() {
+        Ok(number) => job.id == number,
+        Err(_) => job.plan.key == key,
+    }
 }
 
 fn unknown_job(key: &str) -> Reply {

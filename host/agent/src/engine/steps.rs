@@ -3,12 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use otahost_core::admit::{self, Judge, JudgedTarget};
-use otahost_core::job::{self, Applied, Job};
-use otahost_core::model::{
-    Effect, Event, Health, JobPlan, JobReport, Level, Persistence, Reason, Step, Target, Verdict,
-};
-use otahost_core::view::View;
+use otahost_core::admit;
+use otahost_core::job;
+use otahost_core::model::{Effect, Event, Level, Persistence, Reason, Step};
 use otahost_journal::{Change, Key, json};
 use otahost_sandbox::{Failure, Handled};
 
@@ -23,9 +20,13 @@ const MAX_INBOX: usize = 1_000;
 /// Most bytes in one adapter's inbox.
 const MAX_INBOX_BYTES: usize = 1024 * 1024;
 /// Most dead letters of one adapter; the oldest go first.
-const MAX_DEAD: u64 = 100;
-/// Ended jobs that are remembered.
-const MAX_ENDED_JOBS: usize = 50;
+const MAX_DEAD: usize = 100;
+/// Most bytes of them.
+const MAX_DEAD_BYTES: usize = 1024 * 1024;
+/// Most publications of one adapter that wait for their broker.
+const MAX_OUTBOX: usize = 1_000;
+/// Most bytes of them.
+const MAX_OUTBOX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where an event came from, and so what consuming it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +35,8 @@ pub(super) enum Origin {
     Memory,
     /// An MQTT message that the broker still holds.
     Broker { link: String, number: u64 },
-    /// A row of the inbox.
-    Inbox(u64),
+    /// A row of the inbox, with its size.
+    Inbox { n: u64, bytes: usize },
     /// A one-shot timer.
     Timer(String),
     /// The final report of a job.
@@ -50,14 +51,22 @@ pub(super) struct Queued {
     event: Event,
     origin: Origin,
     failed_before: bool,
+    /// Keys of the active jobs that the step's view shows.
+    active: Vec<String>,
 }
 
 impl Queued {
+    /// A person or platform asked just now; otherwise the adapter comes to it by itself.
+    fn is_command(&self) -> bool {
+        matches!(self.event, Event::Message(_) | Event::Request(_))
+    }
+
     pub(super) fn new(event: Event, origin: Origin) -> Self {
         Queued {
             event,
             origin,
             failed_before: false,
+            active: Vec::new(),
         }
     }
 }
@@ -73,6 +82,8 @@ pub(super) struct AdapterState {
     inbox: usize,
     inbox_bytes: usize,
     next_dead: u64,
+    /// Dead letters that are kept, with their sizes.
+    dead: VecDeque<(u64, usize)>,
     pub(super) steps: u64,
     pub(super) failures: u64,
     pub(super) last_failure: Option<String>,
@@ -89,6 +100,7 @@ impl AdapterState {
             inbox: 0,
             inbox_bytes: 0,
             next_dead: 0,
+            dead: VecDeque::new(),
             steps: 0,
             failures: 0,
             last_failure: None,
@@ -107,18 +119,20 @@ impl AdapterState {
     pub(super) fn restore_inbox(&mut self, n: u64, row: InboxRow) {
         self.next_inbox = n + 1;
         self.inbox += 1;
-        self.inbox_bytes += size(&row);
+        let bytes = size(&row);
+        self.inbox_bytes += bytes;
         self.queue
-            .push_back(Queued::new(row.event, Origin::Inbox(n)));
+            .push_back(Queued::new(row.event, Origin::Inbox { n, bytes }));
     }
 
-    pub(super) fn restore_dead(&mut self, n: u64) {
+    pub(super) fn restore_dead(&mut self, n: u64, bytes: usize) {
         self.next_dead = n + 1;
+        self.dead.push_back((n, bytes));
     }
 
     /// Events that were set aside and are still kept.
     pub(super) fn dead_letters(&self) -> u64 {
-        self.next_dead.min(MAX_DEAD)
+        self.dead.len() as u64
     }
 }
 
@@ -151,19 +165,34 @@ impl Engine {
         }
     }
 
-    /// A place in the inbox for a message; `None` when it is full.
-    pub(super) fn take_into_inbox(&mut self, adapter: &str, row: &InboxRow) -> Option<u64> {
+    /// Takes the event of a timer out of an adapter's queue; true when there was one.
+    pub(super) fn forget_timer_event(&mut self, adapter: &str, name: &str) -> bool {
+        let Some(state) = self.adapters.get_mut(adapter) else {
+            return false;
+        };
+        let before = state.queue.len();
+        state
+            .queue
+            .retain(|queued| !matches!(&queued.event, Event::Timer(timer) if timer == name));
+        state.queue.len() < before
+    }
+
+    /// A place in the inbox for a message, and how it is consumed; `None` when it is full.
+    pub(super) fn take_into_inbox(
+        &mut self,
+        adapter: &str,
+        row: &InboxRow,
+    ) -> Option<(u64, Origin)> {
         let state = self.adapters.get_mut(adapter)?;
         let bytes = size(row);
         if state.inbox >= MAX_INBOX || state.inbox_bytes + bytes > MAX_INBOX_BYTES {
-            tracing::error!(adapter, "the inbox is full; a message is dropped");
             return None;
         }
         state.inbox += 1;
         state.inbox_bytes += bytes;
         let n = state.next_inbox;
         state.next_inbox += 1;
-        Some(n)
+        Some((n, Origin::Inbox { n, bytes }))
     }
 
     pub(super) fn start_steps(&mut self) {
@@ -174,11 +203,20 @@ impl Engine {
             .map(|(name, _)| name.clone())
             .collect();
         for name in ready {
-            let view = Arc::new(self.view(&name));
-            let Some(state) = self.adapters.get_mut(&name) else {
+            let Some(mut queued) = self
+                .adapters
+                .get_mut(&name)
+                .and_then(|state| state.queue.pop_front())
+            else {
                 continue;
             };
-            let Some(queued) = state.queue.pop_front() else {
+            let view = Arc::new(self.view(&name, queued.is_command()));
+            let active = view
+                .jobs
+                .iter()
+                .filter(|job| !job.foreign && !job.phase.is_final());
+            queued.active = active.map(|job| job.key.clone()).collect();
+            let Some(state) = self.adapters.get_mut(&name) else {
                 continue;
             };
             let event = queued.event.clone();
@@ -223,8 +261,9 @@ impl Engine {
                         Ok(None)
                     }
                     Ok(step) => admit::declared(&step.effects, requirements)
-                        .map(|()| Some(step))
-                        .map_err(|e| e.to_string()),
+                        .map_err(|e| e.to_string())
+                        .and_then(|()| self.outbox_takes(adapter, &step.effects))
+                        .map(|()| Some(step)),
                 }
             }
             Err(failure) => {
@@ -238,13 +277,45 @@ impl Engine {
                 Err(failure.to_string())
             }
         };
+        // An adapter that neither answers nor asks somebody else first leaves the failed attempt to the host.
+        let asks = matches!(&checked, Ok(Some(step)) if step.effects.iter().any(|e| matches!(e, Effect::Fetch(_))));
+        let attempt = match &queued.event {
+            Event::Attempt(attempt) if !asks => Some(attempt.job.clone()),
+            _ => None,
+        };
         match checked {
             Ok(step) => {
-                state.last_failure = None;
+                if let Some(state) = self.adapters.get_mut(adapter) {
+                    state.last_failure = None;
+                }
                 self.commit_step(adapter, &queued, step);
             }
             Err(error) => self.step_failed(adapter, queued, error),
         }
+        if let Some(id) = attempt.and_then(|key| self.find_job(adapter, &key)) {
+            self.attempt_unanswered(id);
+        }
+    }
+
+    /// Whether what an adapter wants to publish finds room beside what still waits for a broker that is away.
+    fn outbox_takes(&self, adapter: &str, effects: &[Effect]) -> Result<(), String> {
+        let publications = effects.iter().filter_map(|effect| match effect {
+            Effect::Publish(publication) => Some(publication.payload.len()),
+            _ => None,
+        });
+        let (count, bytes) =
+            publications.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len));
+        if count == 0 {
+            return Ok(());
+        }
+        let held = self.links.values().map(|link| link.outbox.held_by(adapter));
+        let (held, held_bytes) = held.fold((0, 0), |(c, b), (count, bytes)| (c + count, b + bytes));
+        if held + count > MAX_OUTBOX || held_bytes + bytes > MAX_OUTBOX_BYTES {
+            return Err(format!(
+                "the outbox is full: {held} publications of {held_bytes} bytes wait for their broker"
+            ));
+        }
+        Ok(())
     }
 
     /// Nothing of the step happened. Once more in a fresh instance, then the event is set aside.
@@ -280,18 +351,20 @@ impl Engine {
             state: sha256_hex(&[&state.state]),
             error,
         };
-        let mut changes = vec![Change::Put(
-            Key::Dead {
-                adapter: adapter.to_owned(),
-                n,
-            },
-            json(&row),
-        )];
-        if let Some(oldest) = n.checked_sub(MAX_DEAD) {
-            changes.push(Change::Delete(Key::Dead {
-                adapter: adapter.to_owned(),
-                n: oldest,
-            }));
+        let value = json(&row);
+        state.dead.push_back((n, value.len()));
+        let key = |n| Key::Dead {
+            adapter: adapter.to_owned(),
+            n,
+        };
+        let mut changes = vec![Change::Put(key(n), value)];
+        // The newest always stays.
+        while state.dead.len() > 1
+            && (state.dead.len() > MAX_DEAD
+                || state.dead.iter().map(|(_, bytes)| bytes).sum::<usize>() > MAX_DEAD_BYTES)
+            && let Some((oldest, _)) = state.dead.pop_front()
+        {
+            changes.push(Change::Delete(key(oldest)));
         }
         let releases = self.consume(adapter, &queued.origin, &mut changes);
         self.commit(changes, releases);
@@ -310,12 +383,10 @@ impl Engine {
                 link: link.clone(),
                 number: *number,
             }],
-            Origin::Inbox(n) => {
+            Origin::Inbox { n, bytes } => {
                 if let Some(state) = self.adapters.get_mut(adapter) {
                     state.inbox = state.inbox.saturating_sub(1);
-                    if state.inbox == 0 {
-                        state.inbox_bytes = 0;
-                    }
+                    state.inbox_bytes = state.inbox_bytes.saturating_sub(*bytes);
                 }
                 changes.push(Change::Delete(Key::Inbox {
                     adapter: adapter.to_owned(),
@@ -364,7 +435,7 @@ impl Engine {
                 state.state = Arc::new(step.state);
             }
             for effect in step.effects {
-                self.admit_effect(adapter, effect, &mut changes, &mut releases);
+                self.admit_effect(adapter, queued, effect, &mut changes, &mut releases);
             }
         }
         // Where nothing has to last, nothing is written; a redelivery of such a message would change nothing either.
@@ -378,6 +449,7 @@ impl Engine {
     fn admit_effect(
         &mut self,
         adapter: &str,
+        cause: &Queued,
         effect: Effect,
         changes: &mut Vec<Change>,
         releases: &mut Vec<Release>,
@@ -399,7 +471,10 @@ impl Engine {
                     publication,
                 });
             }
-            Effect::StartJob(plan) => self.start_job(adapter, plan, changes, releases),
+            Effect::StartJob(plan) => {
+                let known = cause.active.contains(&plan.key);
+                self.start_job(adapter, plan, known, cause.is_command(), changes, releases);
+            }
             Effect::ApplyJob(key) => {
                 self.job_effect(adapter, &key, job::Input::Apply, changes, releases)
             }
@@ -410,7 +485,8 @@ impl Engine {
                 self.job_effect(adapter, &key, job::Input::Resume, changes, releases)
             }
             Effect::CancelJob(key) => {
-                self.job_effect(adapter, &key, job::Input::Cancel, changes, releases)
+                let reason = Reason::new("cancelled", "install", "cancelled by the platform");
+                self.job_effect(adapter, &key, job::Input::Cancel(reason), changes, releases)
             }
             Effect::SetTimer(timer) => {
                 if self.timers.count(adapter) >= MAX_TIMERS
@@ -432,252 +508,15 @@ impl Engine {
                 }
                 _ => tracing::warn!(adapter, code = alert.code, "alert: {}", alert.text),
             },
-            // Nobody asked: no attempt event is open, and no target leaves its confirmation to the adapter.
-            Effect::RetryAttempt(_) | Effect::ConfirmJob(_) => {
-                tracing::debug!(
-                    adapter,
-                    effect = effect.kind(),
-                    "nothing waits for this; ignored"
-                );
+            Effect::RetryAttempt(retry) => self.on_retry(adapter, retry),
+            Effect::ConfirmJob(key) => {
+                self.job_effect(adapter, &key, job::Input::ConfirmGiven, changes, releases)
             }
             // `admit::declared` has refused the step that holds one of these.
             Effect::Respond(_)
             | Effect::Fetch(_)
             | Effect::ListDirectory(_)
             | Effect::Extension(_) => {}
-        }
-    }
-
-    /// The job with this key that an adapter can act on: the active one, else the newest.
-    pub(super) fn find_job(&self, owner: &str, key: &str) -> Option<u64> {
-        let mine = || {
-            self.jobs
-                .values()
-                .rev()
-                .filter(|job| job.owner == owner && job.plan.key == key)
-        };
-        mine()
-            .find(|job| !job.phase.is_final())
-            .or_else(|| mine().next())
-            .map(|job| job.id)
-    }
-
-    fn start_job(
-        &mut self,
-        adapter: &str,
-        plan: JobPlan,
-        changes: &mut Vec<Change>,
-        releases: &mut Vec<Release>,
-    ) {
-        let now = self.now();
-        let verdict = self.judge(adapter).check(&plan);
-        let mine = self
-            .find_job(adapter, &plan.key)
-            .filter(|id| self.jobs.get(id).is_some_and(|job| job.holds_key(now)));
-        if let Some(id) = mine
-            && let Some(job) = self.jobs.get_mut(&id)
-        {
-            job.plan.context = plan.context;
-            changes.push(Change::Put(Key::Job(id), json(job)));
-            if job.phase.is_final() {
-                // Asked again for what is done: the same final report answers.
-                job.unreported.push(adapter.to_owned());
-                self.tell_job(id);
-            }
-            return;
-        }
-        match verdict {
-            Verdict::Allow => {
-                let id = self.admit_job(adapter, plan, changes);
-                releases.push(Release::Act(id, job::Action::RetryIn(0)));
-            }
-            Verdict::Busy(holder) => {
-                let text = format!("the target is being updated by job `{holder}`");
-                self.reject_job(adapter, plan, Reason::new("busy", "admit", text), changes);
-            }
-            Verdict::Refuse(reason) => self.reject_job(adapter, plan, reason, changes),
-            Verdict::Defer(_) => {
-                self.reject_job(
-                    adapter,
-                    plan,
-                    Reason::new("policy", "admit", "not allowed now"),
-                    changes,
-                );
-            }
-        }
-    }
-
-    fn reject_job(
-        &mut self,
-        owner: &str,
-        plan: JobPlan,
-        reason: Reason,
-        changes: &mut Vec<Change>,
-    ) {
-        tracing::warn!(owner, key = plan.key, %reason, "job refused");
-        let (id, now) = (self.next_job, self.now());
-        self.next_job += 1;
-        let mut job = Job::rejected(id, owner, plan, reason, now);
-        job.unreported.push(owner.to_owned());
-        changes.push(Change::Put(Key::Job(id), json(&job)));
-        self.jobs.insert(id, job);
-        self.tell_job(id);
-    }
-
-    /// Takes a job in, in phase `queued`.
-    pub(super) fn admit_job(
-        &mut self,
-        owner: &str,
-        plan: JobPlan,
-        changes: &mut Vec<Change>,
-    ) -> u64 {
-        let (id, now) = (self.next_job, self.now());
-        self.next_job += 1;
-        let versions = plan
-            .installs
-            .iter()
-            .map(|i| self.targets.get(&i.target).and_then(|t| t.version.clone()))
-            .collect();
-        tracing::info!(owner, id, key = plan.key, "job accepted");
-        let job = Job::new(id, owner, plan, versions, now);
-        changes.push(Change::Put(Key::Job(id), json(&job)));
-        self.jobs.insert(id, job);
-        self.tell_job(id);
-        id
-    }
-
-    fn job_effect(
-        &mut self,
-        adapter: &str,
-        key: &str,
-        input: job::Input,
-        changes: &mut Vec<Change>,
-        releases: &mut Vec<Release>,
-    ) {
-        let Some(id) = self.find_job(adapter, key) else {
-            tracing::info!(adapter, key, "there is no such job");
-            return;
-        };
-        if self.move_job(id, input, changes, releases) == Applied::TooLate {
-            let Some(job) = self.jobs.get(&id) else {
-                return;
-            };
-            let mut report = job.report(false, 0);
-            report.reason = Some(Reason::new(
-                "too-late",
-                "activate",
-                "the new version is being switched to already",
-            ));
-            self.queue(adapter, Queued::new(Event::Job(report), Origin::Memory));
-        }
-    }
-
-    /// Ended jobs beyond the limit go, the oldest first, once everybody knows how they ended.
-    fn forget_old_jobs(&mut self, changes: &mut Vec<Change>) {
-        let now = self.now();
-        let old: Vec<u64> = self
-            .jobs
-            .values()
-            .filter(|job| job.phase.is_final() && job.unreported.is_empty() && !job.holds_key(now))
-            .map(|job| job.id)
-            .collect();
-        for id in old.iter().take(old.len().saturating_sub(MAX_ENDED_JOBS)) {
-            self.jobs.remove(id);
-            changes.push(Change::Delete(Key::Job(*id)));
-        }
-    }
-
-    // ---- what an adapter sees ----
-
-    /// What decides on plans of an adapter, or of the operator.
-    pub(super) fn judge(&self, owner: &str) -> Judge {
-        let now = self.now();
-        let adapter = self.adapters.get(owner);
-        let granted: Vec<&String> = match adapter {
-            Some(state) => state.setup.grants.targets.iter().collect(),
-            None => self.targets.keys().collect(),
-        };
-        let targets = granted
-            .into_iter()
-            .filter_map(|id| {
-                let state = self.targets.get(id)?;
-                let judged = JudgedTarget {
-                    busy: self.holder(id, owner),
-                    offline: state.health == Some(Health::Offline),
-                };
-                Some((id.clone(), judged))
-            })
-            .collect();
-        let mine = || self.jobs.values().filter(|job| job.owner == owner);
-        Judge {
-            targets,
-            downloads: adapter.map(|state| state.setup.grants.download.clone()),
-            taken: mine()
-                .filter(|job| job.holds_key(now))
-                .map(|job| job.plan.key.clone())
-                .collect(),
-            active: mine().filter(|job| !job.phase.is_final()).count(),
-            rate: self.rate,
-            activation_ms: 0,
-        }
-    }
-
-    /// Key of the active job on a target, as `owner` may know it.
-    fn holder(&self, target: &str, owner: &str) -> Option<String> {
-        let job = self
-            .jobs
-            .values()
-            .find(|job| !job.phase.is_final() && job.targets().any(|t| t == target))?;
-        Some(if job.owner == owner {
-            job.plan.key.clone()
-        } else {
-            "-".to_owned()
-        })
-    }
-
-    fn view(&self, adapter: &str) -> View {
-        let state = self.adapters.get(adapter);
-        let granted: &[String] = state.map_or(&[], |s| &s.setup.grants.targets);
-        let targets = self
-            .setup
-            .targets
-            .iter()
-            .filter(|t| granted.contains(&t.id))
-            .map(|t| {
-                let known = self.targets.get(&t.id);
-                Target {
-                    id: t.id.clone(),
-                    parent: t.parent.clone(),
-                    version: known.and_then(|k| k.version.clone()),
-                    health: known.and_then(|k| k.health).unwrap_or(Health::Unknown),
-                    observed: known.and_then(|k| k.observed),
-                    attributes: t.attributes.clone(),
-                    busy: self.holder(&t.id, adapter),
-                }
-            })
-            .collect();
-        let jobs: Vec<JobReport> = self
-            .jobs
-            .values()
-            .rev()
-            .filter(|job| {
-                job.owner == adapter
-                    || (!job.phase.is_final()
-                        && job.targets().any(|t| granted.iter().any(|g| g == t)))
-            })
-            .map(|job| job.report(job.owner != adapter, self.rate_of(job.id)))
-            .collect();
-        View {
-            now: self.now(),
-            clock: self.platform.outside.clock(),
-            uptime: self.platform.outside.uptime(),
-            boot_id: self.boot_id.clone(),
-            seed: self.platform.outside.seed(),
-            config: state.map(|s| s.setup.config.clone()).unwrap_or_default(),
-            features: Vec::new(),
-            targets,
-            jobs,
-            judge: self.judge(adapter),
         }
     }
 }

@@ -70,15 +70,20 @@ impl Engine {
         )
     }
 
-    /// Forgets a timer; the row to delete, if there was one.
+    /// Forgets a timer, also one that is due and waits for its adapter; the row to delete, if there was one.
     pub(super) fn cancel_timer(&mut self, adapter: &str, name: &str) -> Option<Change> {
-        self.timers
+        let ran = self
+            .timers
             .running
-            .remove(&(adapter.to_owned(), name.to_owned()))?;
-        Some(Change::Delete(Key::Timer {
-            adapter: adapter.to_owned(),
-            name: name.to_owned(),
-        }))
+            .remove(&(adapter.to_owned(), name.to_owned()))
+            .is_some();
+        let waited = self.forget_timer_event(adapter, name);
+        (ran || waited).then(|| {
+            Change::Delete(Key::Timer {
+                adapter: adapter.to_owned(),
+                name: name.to_owned(),
+            })
+        })
     }
 
     pub(super) fn restore_timer(&mut self, adapter: String, name: String, row: &TimerRow) {

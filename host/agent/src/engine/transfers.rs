@@ -15,6 +15,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::attempts::Attempt;
 use super::links::sha256_hex;
 use super::rows::PartialRow;
 use super::{Done, Engine, Release};
@@ -33,9 +34,10 @@ pub(super) struct Transfer {
 }
 
 /// How far a transfer has come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Fetched {
     job: u64,
+    target: String,
     received: u64,
     total: Option<u64>,
     bytes: u64,
@@ -49,23 +51,30 @@ struct Task {
     downloads: Vec<String>,
     request: Request,
     resume: Checkpoint,
-    lock: Arc<tokio::sync::Mutex<()>>,
     tell: mpsc::UnboundedSender<Done>,
 }
 
 impl Engine {
-    /// Starts or resumes the transfer of a job. What another artifact left in the staging area is forgotten first, durably.
+    /// Starts or resumes the transfer of a job's current artifact. What another artifact left in the staging area is forgotten first,
+    /// durably.
     pub(super) fn start_transfer(&mut self, id: u64, afresh: bool) {
         self.stop_transfer(id);
-        let Some(job) = self.jobs.get(&id) else {
+        let Some(install) = self.current_install(id) else {
             return;
         };
-        let Some(install) = job.plan.installs.first().cloned() else {
-            return;
-        };
-        let owner = job.owner.clone();
         let key = partial_key(id, &install);
-        let Some(target) = self.targets.get_mut(&install.target) else {
+        let (setup, state) = (
+            self.setup
+                .targets
+                .iter()
+                .find(|t| t.id == install.target)
+                .cloned(),
+            self.targets.get_mut(&install.target),
+        );
+        let (Some(setup), Some(target)) = (setup, state) else {
+            let text = format!("target `{}` is not configured any more", install.target);
+            let attempt = Attempt::local(Reason::new("unknown-target", "download", text), true);
+            let _ = self.tell.send(Done::Attempt(id, attempt));
             return;
         };
         let resume = match target.partial.take() {
@@ -83,31 +92,37 @@ impl Engine {
             }
             None => Checkpoint::default(),
         };
-        let lock = target.lock.clone();
-        let Some(setup) = self.setup.targets.iter().find(|t| t.id == install.target) else {
-            return;
-        };
-        let request = match digests(&install) {
-            Ok(digests) => Request {
-                expected_size: install.artifact.size,
-                digests,
-                trust: setup.trust.clone(),
-                max_size: self.setup.transfer.max_size,
-                version: Some(install.version.clone()).filter(|v| !v.is_empty()),
-                tuning: self.setup.transfer.tuning,
-            },
+        let min_rollback_index = target.memory.rollback_index;
+        let digests = match digests(&install) {
+            Ok(digests) => digests,
             Err(reason) => {
                 let _ = self
                     .tell
-                    .send(Done::Job(id, self.attempt_failed(id, reason, true, false)));
+                    .send(Done::Attempt(id, Attempt::local(reason, true)));
                 return;
             }
         };
+        let request = Request {
+            expected_size: install.artifact.size,
+            digests,
+            trust: setup.trust,
+            compatible: setup.compatible,
+            min_rollback_index,
+            max_size: self.setup.transfer.max_size,
+            version: Some(install.version.clone()).filter(|v| !v.is_empty()),
+            tuning: self.setup.transfer.tuning,
+        };
+        let owner = self
+            .jobs
+            .get(&id)
+            .map(|job| job.owner.clone())
+            .unwrap_or_default();
         let downloads = self
             .adapters
             .get(&owner)
             .map(|a| a.setup.grants.download.clone())
             .unwrap_or_default();
+        let tell = self.tell.clone();
         let task = Task {
             job: id,
             platform: self.platform.clone(),
@@ -115,57 +130,25 @@ impl Engine {
             downloads,
             request,
             resume,
-            lock,
-            tell: self.tell.clone(),
+            tell: tell.clone(),
         };
-        let (attempts, backoff) = (self.setup.transfer.attempts, self.setup.transfer.backoff);
-        let failed = self.jobs.get(&id).map_or(0, |job| job.attempts) + 1;
-        let seed = self.platform.outside.seed();
-        let random = u64::from_be_bytes([
-            seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7],
-        ]);
-        let tell = self.tell.clone();
         let handle = tokio::spawn(async move {
-            let input = match run(task).await {
-                Ok(input) => input,
-                Err((reason, is_final, clean_retry)) => job::Input::AttemptFailed {
-                    reason,
-                    is_final,
-                    clean_retry,
-                    wait: backoff.wait(failed, random),
-                    budget: attempts,
-                },
+            let done = match run(task).await {
+                Ok(input) => Done::Job(id, input),
+                Err(attempt) => Done::Attempt(id, attempt),
             };
-            let _ = tell.send(Done::Job(id, input));
+            let _ = tell.send(done);
         });
-        self.transfers.insert(
-            id,
-            Transfer {
-                task: handle,
-                since: Instant::now(),
-                first: None,
-                rate: 0,
-            },
-        );
+        let transfer = Transfer {
+            task: handle,
+            since: Instant::now(),
+            first: None,
+            rate: 0,
+        };
+        self.transfers.insert(id, transfer);
     }
 
-    fn attempt_failed(
-        &self,
-        id: u64,
-        reason: Reason,
-        is_final: bool,
-        clean_retry: bool,
-    ) -> job::Input {
-        let failed = self.jobs.get(&id).map_or(0, |job| job.attempts) + 1;
-        job::Input::AttemptFailed {
-            reason,
-            is_final,
-            clean_retry,
-            wait: self.setup.transfer.backoff.wait(failed, 0),
-            budget: self.setup.transfer.attempts,
-        }
-    }
-
+    /// Aborts a transfer. Its writer, if one is in the middle of a write, holds the target's lock until it is done.
     pub(super) fn stop_transfer(&mut self, id: u64) {
         if let Some(transfer) = self.transfers.remove(&id) {
             transfer.task.abort();
@@ -179,9 +162,15 @@ impl Engine {
     }
 
     pub(super) fn on_fetched(&mut self, fetched: Fetched) {
-        if let Some(job) = self.jobs.get_mut(&fetched.job)
-            && let Some(state) = job.installs.first_mut()
-        {
+        let Some(job) = self.jobs.get_mut(&fetched.job) else {
+            return;
+        };
+        // The last word of an install whose successor is being fetched already.
+        if job.current_target() != fetched.target {
+            return;
+        }
+        let current = job.current;
+        if let Some(state) = job.installs.get_mut(current) {
             state.fetched = state.fetched.saturating_add(fetched.bytes);
         }
         if let Some(transfer) = self.transfers.get_mut(&fetched.job) {
@@ -206,6 +195,20 @@ impl Engine {
         }
     }
 
+    /// The payload is verified and staged, unless it is an image that is not wanted here.
+    pub(super) fn on_staged(&mut self, id: u64, input: job::Input) {
+        if let job::Input::Staged {
+            image_sha256,
+            version,
+            ..
+        } = &input
+            && let Some(reason) = self.image_fault(id, image_sha256, version.as_deref())
+        {
+            return self.on_attempt(id, Attempt::local(reason, true));
+        }
+        self.on_job(id, input);
+    }
+
     /// Bytes a second of a job's transfer.
     pub(super) fn rate_of(&self, id: u64) -> u64 {
         self.transfers.get(&id).map_or(0, |t| t.rate)
@@ -219,7 +222,7 @@ impl Engine {
         if job.phase.is_final() {
             return;
         }
-        let Some(install) = job.plan.installs.first() else {
+        let Some(install) = job.plan.installs.iter().find(|i| i.target == row.target) else {
             return;
         };
         let key = partial_key(id, install);
@@ -266,9 +269,7 @@ fn digests(install: &Install) -> Result<Vec<Digest>, Reason> {
         .collect()
 }
 
-type Failed = (Reason, bool, bool);
-
-async fn run(task: Task) -> Result<job::Input, Failed> {
+async fn run(task: Task) -> Result<job::Input, Attempt> {
     let Task {
         job,
         platform,
@@ -276,32 +277,25 @@ async fn run(task: Task) -> Result<job::Input, Failed> {
         downloads,
         request,
         resume,
-        lock,
         tell,
     } = task;
-    let guard = Arc::new(lock.lock_owned().await);
     let target = install.target.clone();
+    let guard = Arc::new(platform.lock_of(&target).lock_owned().await);
     let flasher = platform.flashers.get(&target).cloned().ok_or_else(|| {
-        (
-            Reason::new(
-                "unknown-target",
-                "install",
-                format!("target `{target}` has no flasher"),
-            ),
-            true,
-            false,
-        )
+        let text = format!("target `{target}` has no flasher");
+        Attempt::local(Reason::new("unknown-target", "install", text), true)
     })?;
     let flash_failed = |error: FlashError| {
-        let reason = super::jobs::flash_reason(&error, "install");
-        (reason, matches!(error, FlashError::NoSpace(_)), false)
+        let is_final = matches!(error, FlashError::NoSpace(_));
+        Attempt::local(super::jobs::flash_reason(&error, "install"), is_final)
     };
-    let (beginner, resuming) = (flasher.clone(), !resume.is_empty());
-    let stage = platform
-        .seam
-        .run(move || beginner.begin(resuming))
-        .await
-        .map_err(flash_failed)?;
+    // The lock belongs to the blocking work and not to this task: an aborted task is gone before its work is.
+    let (beginner, resuming, held) = (flasher.clone(), !resume.is_empty(), guard.clone());
+    let begin = move || {
+        let _held = held;
+        beginner.begin(resuming)
+    };
+    let stage = platform.seam.run(begin).await.map_err(flash_failed)?;
     let stage = Arc::new(Staging {
         inner: stage,
         _lock: guard.clone(),
@@ -309,7 +303,7 @@ async fn run(task: Task) -> Result<job::Input, Failed> {
     let source = platform
         .sources
         .source(&install, &downloads)
-        .map_err(|error| attempt_reason(&Failure::Source(error)))?;
+        .map_err(|error| Attempt::new(&Failure::Source(error)))?;
     let sink = Sink {
         job,
         target,
@@ -328,14 +322,17 @@ async fn run(task: Task) -> Result<job::Input, Failed> {
     )
     .await;
     sink.tell_now(None);
-    let verified: Verified = result.map_err(|failure| attempt_reason(&failure))?;
+    let verified: Verified = result.map_err(|failure| Attempt::new(&failure))?;
     let (len, sha256) = (verified.payload_len, verified.payload_sha256.clone());
-    let staged = platform
-        .seam
-        .run(move || flasher.finish(len, &sha256))
-        .await
-        .map_err(flash_failed)?;
-    drop(guard);
+    let finish = move || {
+        let _held = guard;
+        flasher.finish(len, &sha256)
+    };
+    let staged = platform.seam.run(finish).await.map_err(flash_failed)?;
+    let (version, rollback_index) = verified
+        .claims
+        .map(|c| (c.version, c.rollback_index))
+        .unwrap_or_default();
     Ok(job::Input::Staged {
         staged: job::Staged {
             place: staged.place,
@@ -344,18 +341,9 @@ async fn run(task: Task) -> Result<job::Input, Failed> {
         },
         image_sha256: verified.payload_sha256,
         size: verified.size,
-        header_version: verified
-            .header
-            .and_then(|header| header.claims().version.clone()),
+        version,
+        rollback_index,
     })
-}
-
-fn attempt_reason(failure: &Failure) -> Failed {
-    (
-        failure.reason(),
-        failure.is_final(),
-        failure.wants_clean_retry(),
-    )
 }
 
 /// A flasher's staging area as the transfer engine wants it. The target's lock lives as long as anybody writes here, also when
@@ -411,6 +399,7 @@ impl Sink {
         if received > 0 {
             let _ = self.tell.send(Done::Fetched(Fetched {
                 job: self.job,
+                target: self.target.clone(),
                 received,
                 total,
                 bytes,

@@ -113,7 +113,7 @@ impl TargetMemory {
             n => format!("{n} times"),
         };
         let text = format!(
-            "this image (version {}) was rolled back {times} on this target; it is refused until an operator clears it",
+            "this image (version {}) was rolled back {times} on this target and is refused; the operator's `otahost clear TARGET` allows it again",
             bad.version
         );
         let stage = if sha256.is_some() { "verify" } else { "admit" };
@@ -131,16 +131,19 @@ impl TargetMemory {
         before - self.bad.len()
     }
 
+    /// Activations within 24 hours before `now`, or after it: see [`TargetMemory::activations_exhausted`].
+    pub fn activations_within_a_day(&self, now: Instant) -> u32 {
+        let counts = |at: &&Instant| now.abs_diff(**at) < DAY;
+        u32::try_from(self.activations.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
     /// When the target may be activated again, if it had `most` activations within 24 hours.
     ///
     /// After the clock was set back there are activations in the future. They count, since they just happened, but only those less than a
     /// day ahead: a clock that once was fifty years wrong must not keep a device from its updates for fifty years.
     pub fn activations_exhausted(&self, most: u32, now: Instant) -> Option<Instant> {
-        let most = most.clamp(1, MAX_ACTIVATIONS) as usize;
-        let exhausted = |now: Instant| {
-            let counts = |at: &&Instant| now.abs_diff(**at) < DAY;
-            self.activations.iter().filter(counts).count() >= most
-        };
+        let most = most.clamp(1, MAX_ACTIVATIONS);
+        let exhausted = |now: Instant| self.activations_within_a_day(now) >= most;
         if !exhausted(now) {
             return None;
         }
@@ -232,7 +235,11 @@ mod tests {
             ("known-bad", "admit")
         );
         assert!(before.text.contains("version 7.1") && before.text.contains("once"));
-        assert!(before.text.contains("operator"));
+        assert!(
+            before
+                .text
+                .contains("`otahost clear TARGET` allows it again")
+        );
         memory.rolled_back("aa", &md5("11"), "7.1");
         let after = memory.known_bad(Some("aa"), &[], true).unwrap();
         assert_eq!(after.stage, "verify");

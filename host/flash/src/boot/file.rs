@@ -1,6 +1,6 @@
 //! A boot selector in a small file, for tests, for the demo, and for boot loaders that can read one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use otahost_disk::{Disk, Place};
 
@@ -10,20 +10,30 @@ use crate::FlashError;
 /// Far more than the state ever needs.
 const LIMIT: u64 = 4096;
 
-/// A JSON file in the form of [`BootState`], replaced as a whole and durably.
+/// A JSON file in the form of [`BootState`], replaced as a whole and durably. Changes by several threads come one after the other;
+/// while a selector lives, nobody else may change its file.
 #[derive(Debug)]
 pub struct FileSelector {
     disk: Arc<dyn Disk>,
     place: Place,
+    /// Held from reading to replacing: two changes at once would lose one, and both write the same temporary file, so that one
+    /// could put the other's half-written one in place.
+    changing: Mutex<()>,
 }
 
 impl FileSelector {
     /// A selector in the file at this place. The boot loader, or whoever provisions the device, makes it.
     pub fn new(disk: Arc<dyn Disk>, place: Place) -> Self {
-        FileSelector { disk, place }
+        FileSelector {
+            disk,
+            place,
+            changing: Mutex::default(),
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut BootState)) -> Result<(), FlashError> {
+        // A change that panicked has replaced the whole file or left it alone.
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.read()?;
         change(&mut state);
         self.disk

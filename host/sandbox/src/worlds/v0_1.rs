@@ -221,7 +221,7 @@ mod tests {
             features: vec![],
             targets: vec![],
             jobs: vec![],
-            judge: Default::default(),
+            judge: otahost_core::admit::Judge::of_nobody(),
         };
         let plan = JobPlan {
             key: String::new(),

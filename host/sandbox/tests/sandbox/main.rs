@@ -79,7 +79,7 @@ fn view() -> Arc<View> {
             busy: None,
         }],
         jobs: vec![],
-        judge: Judge::default(),
+        judge: Judge::of_nobody(),
     })
 }
 

@@ -26,6 +26,8 @@ pub const TUNING: Tuning = Tuning {
     chunk: 256,
     sync_every: 128,
     checkpoint_every: Duration::from_secs(1),
+    checkpoint_bytes: 1,
+    checkpoint_at_last: Duration::from_secs(10),
 };
 
 /// Bytes that repeat nowhere.
@@ -70,18 +72,28 @@ pub fn claims(version: &str) -> Claims {
     }
 }
 
-/// A signed artifact.
-pub fn signed(pair: &KeyPair, payload: &[u8], version: &str) -> Vec<u8> {
-    let comment = claims(version).to_trusted_comment().unwrap();
+/// What minisign writes for some bytes.
+pub fn signature(pair: &KeyPair, signed: &[u8], claims: &Claims) -> String {
+    let comment = claims.to_trusted_comment().unwrap();
     let text = minisign::sign(
         Some(&pair.pk),
         &pair.sk,
-        Cursor::new(payload),
+        Cursor::new(signed),
         Some(&comment),
-        None,
+        Some("signature from minisign secret key"),
     );
-    let header = header::assemble(&text.unwrap().into_string()).unwrap();
+    text.unwrap().into_string()
+}
+
+/// An artifact with a header.
+pub fn signed_as(pair: &KeyPair, payload: &[u8], claims: &Claims) -> Vec<u8> {
+    let header = header::assemble(&signature(pair, payload, claims)).unwrap();
     [&header[..], payload].concat()
+}
+
+/// A signed artifact.
+pub fn signed(pair: &KeyPair, payload: &[u8], version: &str) -> Vec<u8> {
+    signed_as(pair, payload, &claims(version))
 }
 
 pub fn request(trust: Trust) -> Request {
@@ -91,6 +103,8 @@ pub fn request(trust: Trust) -> Request {
         trust,
         max_size: 1 << 30,
         version: None,
+        compatible: None,
+        min_rollback_index: 0,
         tuning: TUNING,
     }
 }
@@ -146,9 +160,13 @@ impl Opening {
 /// Plays one opening after the other; the last one again and again.
 #[derive(Debug)]
 pub struct Script {
-    openings: Vec<Opening>,
+    pub openings: Vec<Opening>,
     pub asked: Mutex<Vec<(u64, Option<String>)>>,
     pub served: Arc<AtomicU64>,
+    /// What lies beside the file.
+    pub beside: Result<Option<String>, SourceError>,
+    /// How often that was asked for.
+    pub besides: AtomicUsize,
 }
 
 impl Script {
@@ -157,7 +175,21 @@ impl Script {
             openings: openings.into(),
             asked: Mutex::default(),
             served: Arc::default(),
+            beside: Ok(None),
+            besides: AtomicUsize::default(),
         }
+    }
+
+    /// With a signature beside the file.
+    pub fn beside(self, text: impl Into<String>) -> Self {
+        Script {
+            beside: Ok(Some(text.into())),
+            ..self
+        }
+    }
+
+    pub fn besides(&self) -> usize {
+        self.besides.load(Ordering::SeqCst)
     }
 
     pub fn asked(&self) -> Vec<u64> {
@@ -216,6 +248,11 @@ impl Source for Script {
                 }),
             })
         })
+    }
+
+    fn sidecar(&self) -> BoxFuture<'_, Result<Option<String>, SourceError>> {
+        self.besides.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(self.beside.clone()))
     }
 }
 

@@ -11,6 +11,8 @@ pub const SLOTS: [&str; 2] = ["/device/slot-a", "/device/slot-b"];
 /// The boot selector's file.
 pub(super) const SELECTOR: &str = "/device/boot.json";
 const NAMES: [&str; 2] = ["a", "b"];
+/// Virtual milliseconds after which the dead-man reboots a system in which no agent confirms.
+const DEAD_MAN: u64 = 900_000;
 
 /// Whether an image comes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +21,29 @@ pub enum Boot {
     Up,
     /// It does not.
     Dead,
+    /// The system does, but the agent in it never starts; the dead-man reboots.
+    NoAgent,
+}
+
+impl Boot {
+    fn word(self) -> &'static str {
+        match self {
+            Boot::Up => "up",
+            Boot::Dead => "dead",
+            Boot::NoAgent => "no-agent",
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Boot> {
+        [Boot::Up, Boot::Dead, Boot::NoAgent]
+            .into_iter()
+            .find(|boot| boot.word() == word)
+    }
 }
 
 /// An image whose first line names version and behaviour and whose last 8 bytes prove that it is whole.
 pub fn firmware(version: &str, boot: Boot, len: usize) -> Vec<u8> {
-    let mut bytes = format!(
-        "firmware {version} {}\n",
-        if boot == Boot::Up { "up" } else { "dead" }
-    )
-    .into_bytes();
+    let mut bytes = format!("firmware {version} {}\n", boot.word()).into_bytes();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ len as u64;
     while bytes.len() < len - 8 {
         state = state
@@ -47,7 +63,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// Version and behaviour of a whole image; `None` for anything else.
-fn inspect(bytes: &[u8]) -> Option<(String, Boot)> {
+pub(super) fn inspect(bytes: &[u8]) -> Option<(String, Boot)> {
     let (body, tail) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
     if tail != sum(body).to_be_bytes() {
         return None;
@@ -55,12 +71,7 @@ fn inspect(bytes: &[u8]) -> Option<(String, Boot)> {
     let line = body.split(|b| *b == b'\n').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let (magic, version, boot) = (words.next()?, words.next()?, words.next()?);
-    (magic == "firmware").then(|| {
-        (
-            version.to_owned(),
-            if boot == "up" { Boot::Up } else { Boot::Dead },
-        )
-    })
+    Some((version.to_owned(), Boot::of_word(boot)?)).filter(|_| magic == "firmware")
 }
 
 /// A selector as a factory leaves it: slot a runs and is good.
@@ -115,8 +126,16 @@ pub(super) fn boot(disk: &SimDisk, world: &mut World) -> Result<(), String> {
                 return Ok(());
             }
             Some((_, Boot::Dead)) if !good => world.failed_boots += 1,
-            Some((version, Boot::Dead)) => {
-                return Err(format!("bricked: dead version {version} is marked good"));
+            Some((_, Boot::NoAgent)) if !good => {
+                world.failed_boots += 1;
+                world.boots += 1;
+                world.past += DEAD_MAN;
+            }
+            Some((version, boot)) => {
+                return Err(format!(
+                    "bricked: version {version} is marked good and is {}",
+                    boot.word()
+                ));
             }
             None => {
                 return Err(format!(

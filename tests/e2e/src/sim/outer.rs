@@ -1,70 +1,106 @@
-//! The engine's traits, served by the simulated world.
+//! The engine's platform, served by the simulated world.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use bytes::Bytes;
-use otahost::platform::{Outside, Platform, Sources};
-use otahost_core::model::{ArtifactSource, ClockQuality, Install, Instant};
+use otahost::platform::{Outside, Platform};
+use otahost_core::model::{ClockQuality, Instant};
 use otahost_disk::sim::SimDisk;
 use otahost_disk::{Disk, Place, Seam};
 use otahost_flash::Flasher;
 use otahost_flash::boot::FileSelector;
 use otahost_flash::slots::Slots;
-use otahost_links::{Link, LinkCommand, LinkEvent, Token};
-use otahost_transfer::{Body, BoxFuture, Opened, Source, SourceError, Validator};
-use tokio::sync::mpsc;
+use otahost_links::Link;
 
 use super::World;
+use super::drone::DroneFlasher;
+use super::files::SimSources;
+use super::link::SimLink;
 use super::machine::{SELECTOR, SLOTS};
 
-/// 2026-06-01, the first boot of every story.
-const EPOCH: u64 = 1_780_272_000_000;
-/// Bytes the file server sends at once, and virtual time they take.
-const PIECE: usize = 4 * 1024;
-const PIECE_TIME: Duration = Duration::from_millis(200);
+pub(super) type Shared = Arc<Mutex<World>>;
 
-type Shared = Arc<Mutex<World>>;
+/// Virtual time, in one boot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct VirtualTime {
+    began: tokio::time::Instant,
+    past: u64,
+}
+
+impl VirtualTime {
+    /// A boot begins now.
+    pub(super) fn boot(world: &Shared) -> Self {
+        VirtualTime {
+            began: tokio::time::Instant::now(),
+            past: world.lock().unwrap().past,
+        }
+    }
+
+    /// Milliseconds since the boot.
+    pub(super) fn uptime(self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds since the story's beginning.
+    pub(super) fn now(self) -> u64 {
+        self.past + self.uptime()
+    }
+
+    /// The moment of a virtual time, for sleeping until then; now, where it has passed.
+    pub(super) fn moment(self, at: u64) -> tokio::time::Instant {
+        self.began + std::time::Duration::from_millis(at.saturating_sub(self.past))
+    }
+}
 
 /// What the engine stands on in one boot.
-pub(super) fn platform(disk: &SimDisk, world: &Shared, began: tokio::time::Instant) -> Platform {
-    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let selector = FileSelector::new(disk.clone(), Place::operator(SELECTOR));
+pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime) -> Platform {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let selector = FileSelector::new(shared.clone(), Place::operator(SELECTOR));
     let slots: Arc<dyn Flasher> = Arc::new(Slots::new(
-        disk.clone(),
+        shared.clone(),
         SLOTS.map(Place::operator),
         Box::new(selector),
     ));
-    let past = world.lock().unwrap().past;
+    let drone: Arc<dyn Flasher> = Arc::new(DroneFlasher {
+        world: world.clone(),
+        disk: disk.clone(),
+    });
     Platform {
-        disk,
+        disk: shared,
         journal: Place::data("journal.redb"),
         seam: Seam::Inline,
         links: BTreeMap::from([(
             "cloud".to_owned(),
-            Arc::new(SimLink(world.clone())) as Arc<dyn Link>,
+            Arc::new(SimLink {
+                world: world.clone(),
+                time,
+            }) as Arc<dyn Link>,
         )]),
-        sources: Arc::new(SimSources(world.clone())),
-        flashers: BTreeMap::from([("dock".to_owned(), slots)]),
+        sources: Arc::new(SimSources {
+            world: world.clone(),
+            time,
+        }),
+        flashers: BTreeMap::from([("dock".to_owned(), slots), ("drone".to_owned(), drone)]),
         outside: Arc::new(SimOutside {
             world: world.clone(),
-            began,
-            past,
+            time,
         }),
+        process: String::new(),
+        locks: Default::default(),
     }
 }
 
 #[derive(Debug)]
 struct SimOutside {
     world: Shared,
-    began: tokio::time::Instant,
-    past: u64,
+    time: VirtualTime,
 }
 
 impl SimOutside {
-    fn elapsed(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn shows(&self) -> (u64, bool) {
+        let mut world = self.world.lock().unwrap();
+        world.past = self.time.now();
+        world.clock.shows(self.time.now(), self.time.uptime())
     }
 }
 
@@ -73,15 +109,16 @@ impl Outside for SimOutside {
         format!("boot-{}", self.world.lock().unwrap().boots)
     }
     fn now(&self) -> Instant {
-        let mut world = self.world.lock().unwrap();
-        world.past = self.past + self.elapsed();
-        EPOCH + world.past
+        self.shows().0
     }
     fn clock(&self) -> ClockQuality {
-        ClockQuality::Synced
+        match self.shows() {
+            (_, true) => ClockQuality::Synced,
+            (_, false) => ClockQuality::Unset,
+        }
     }
     fn uptime(&self) -> u64 {
-        self.elapsed()
+        self.time.uptime()
     }
     fn seed(&self) -> [u8; 32] {
         let mut world = self.world.lock().unwrap();
@@ -90,172 +127,44 @@ impl Outside for SimOutside {
         seed[..8].copy_from_slice(&world.seeds.to_be_bytes());
         seed
     }
-    fn version(&self, _target: &str) -> Result<String, String> {
-        Ok(self.world.lock().unwrap().version.clone())
+    fn version(&self, target: &str) -> Result<String, String> {
+        let world = self.world.lock().unwrap();
+        Ok(match target {
+            "drone" => world.drone.version(),
+            _ => world.version.clone(),
+        })
     }
-    fn probe(&self, _target: &str) -> Result<(), String> {
-        Ok(())
+    fn probe(&self, target: &str) -> Result<(), String> {
+        let world = self.world.lock().unwrap();
+        let is_well = match target {
+            "drone" => world.drone.is_well(),
+            _ => self.time.uptime() >= world.well_after,
+        };
+        is_well
+            .then_some(())
+            .ok_or_else(|| "it does not answer".into())
+    }
+    fn locked(&self, _target: &str) -> Option<String> {
+        let is_locked = self.world.lock().unwrap().is_locked(self.time.now());
+        is_locked.then(|| "/run/no-update".to_owned())
+    }
+    fn ready(&self, _target: &str) -> Result<(), String> {
+        let ready = self.world.lock().unwrap().is_ready(self.time.now());
+        ready
+            .then_some(())
+            .ok_or_else(|| "the drone is in the air".into())
     }
     fn reboot(&self) -> Result<(), String> {
-        self.world.lock().unwrap().reboots += 1;
-        Ok(())
-    }
-}
-
-/// A broker that keeps its session over everything, delivers with QoS 1 and takes every publication at once.
-#[derive(Debug)]
-struct SimLink(Shared);
-
-impl Link for SimLink {
-    fn start(&self, events: mpsc::Sender<LinkEvent>) -> mpsc::Sender<LinkCommand> {
-        let (commands, mut queue) = mpsc::channel(64);
-        let world = self.0.clone();
-        tokio::spawn(async move {
-            let Some(LinkCommand::Subscribe(_)) = queue.recv().await else {
-                return;
-            };
-            let (generation, waiting) = {
-                let mut world = world.lock().unwrap();
-                world.connections += 1;
-                (world.connections, world.inbox.clone())
-            };
-            let up = LinkEvent::Up {
-                generation,
-                session_present: true,
-            };
-            if events.send(up).await.is_err() {
-                return;
-            }
-            for delivery in waiting {
-                let token = Token {
-                    generation,
-                    packet: delivery.packet,
-                };
-                let message = LinkEvent::Message {
-                    token,
-                    topic: delivery.topic,
-                    payload: delivery.payload,
-                    duplicate: generation > 1,
-                    retained: false,
-                };
-                if events.send(message).await.is_err() {
-                    return;
-                }
-            }
-            while let Some(command) = queue.recv().await {
-                let event = match command {
-                    LinkCommand::Subscribe(_) => continue,
-                    LinkCommand::Publish {
-                        id,
-                        topic,
-                        payload,
-                        qos,
-                        ..
-                    } => {
-                        if qos > 0 {
-                            world.lock().unwrap().received.push((topic, payload));
-                        }
-                        LinkEvent::Delivered(id)
-                    }
-                    LinkCommand::Acknowledge(token) => {
-                        let mut world = world.lock().unwrap();
-                        world.inbox.retain(|d| d.packet != token.packet);
-                        world.acknowledged += 1;
-                        LinkEvent::Acknowledged(token)
-                    }
-                };
-                if events.send(event).await.is_err() {
-                    return;
-                }
-            }
-        });
-        commands
-    }
-}
-
-#[derive(Debug)]
-struct SimSources(Shared);
-
-impl Sources for SimSources {
-    fn source(
-        &self,
-        install: &Install,
-        _downloads: &[String],
-    ) -> Result<Arc<dyn Source>, SourceError> {
-        let ArtifactSource::Url(url) = &install.artifact.source else {
-            return Err(SourceError::Forbidden("only URLs here".into()));
-        };
-        let file = self.0.lock().unwrap().files.get(url).cloned();
-        match file {
-            Some(file) => Ok(Arc::new(SimSource {
-                world: self.0.clone(),
-                file,
-            })),
-            None => Err(SourceError::Forbidden("no such file".into())),
+        let mut world = self.world.lock().unwrap();
+        world.reboots += 1;
+        if world.ready_after > self.time.now() || !world.ready_answers.is_empty() {
+            let fault = "the dock was rebooted while it was not ready";
+            world.faults.push(fault.into());
         }
-    }
-}
-
-#[derive(Debug)]
-struct SimSource {
-    world: Shared,
-    file: Arc<Vec<u8>>,
-}
-
-impl Source for SimSource {
-    fn open<'a>(
-        &'a self,
-        from: u64,
-        _validator: Option<&'a Validator>,
-    ) -> BoxFuture<'a, Result<Opened, SourceError>> {
-        let offset = from.min(self.file.len() as u64);
-        let body = SimBody {
-            world: self.world.clone(),
-            file: self.file.clone(),
-            at: offset,
-        };
-        let total = Some(self.file.len() as u64);
-        let validator = Some(Validator("\"v1\"".into()));
-        Box::pin(std::future::ready(Ok(Opened {
-            offset,
-            total,
-            validator,
-            body: Box::new(body),
-        })))
-    }
-}
-
-#[derive(Debug)]
-struct SimBody {
-    world: Shared,
-    file: Arc<Vec<u8>>,
-    at: u64,
-}
-
-impl Body for SimBody {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, SourceError>> {
-        Box::pin(async move {
-            tokio::time::sleep(PIECE_TIME).await;
-            let from = usize::try_from(self.at).unwrap();
-            let mut to = (from + PIECE).min(self.file.len());
-            let mut world = self.world.lock().unwrap();
-            if let Some(cut) = world
-                .cuts
-                .iter()
-                .position(|cut| *cut >= self.at && *cut < to as u64)
-            {
-                to = usize::try_from(world.cuts[cut]).unwrap();
-                if to == from {
-                    world.cuts.remove(cut);
-                    return Err(SourceError::Broken("the connection was cut".into()));
-                }
-            }
-            if from == to {
-                return Ok(None);
-            }
-            world.served += (to - from) as u64;
-            self.at = to as u64;
-            Ok(Some(Bytes::copy_from_slice(&self.file[from..to])))
-        })
+        if world.is_locked(self.time.now()) {
+            let fault = "the dock was rebooted while it was locked";
+            world.faults.push(fault.into());
+        }
+        Ok(())
     }
 }

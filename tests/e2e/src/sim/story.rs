@@ -1,42 +1,216 @@
-//! The pieces that stories are made of: a dock that speaks DJI's OTA, and the command that updates it.
+//! The pieces that stories are made of: a dock that speaks DJI's OTA, a drone in it, releases of firmware, and the commands that
+//! install them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use md5::{Digest, Md5};
-use otahost::platform::{AdapterSetup, Setup, TargetSetup, TransferSetup};
+use otahost::platform::{AdapterSetup, Deadlines, Setup, TargetSetup, TransferSetup};
 use otahost_core::backoff::Backoff;
 use otahost_core::grants::{Grants, TopicGrant};
 use otahost_core::model::Field;
+use otahost_core::policy::Policy;
 use otahost_disk::Place;
 use otahost_disk::sim::Image;
 use otahost_lab::signing::{Claims, Publisher};
-use otahost_sandbox::{Limits, Sandbox};
+use otahost_sandbox::{Adapter, Limits, Sandbox};
 use otahost_transfer::{Trust, TrustKeys, Tuning};
 use serde_json::json;
 
+use super::drone::STAGE;
 use super::machine::{SELECTOR, SLOTS, factory_selector};
-use super::{Delivery, Scenario, World, firmware};
-use crate::sim::Boot;
+use super::{BOOT_TIME, Boot, Delivery, Drone, Scenario, When, World, ended, firmware};
 
-const SN: &str = "NM1923221021";
-const OLD: &str = "1.0.0";
-const NEW: &str = "1.2.0.69";
-const URL: &str = "http://files.example/public/image.uav";
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Serial number of the dock, which is the gateway.
+pub const DOCK_SN: &str = "NM1923221021";
+/// Serial number of the drone.
+pub const DRONE_SN: &str = "NM1923221022";
+/// The version the dock and the drone left the factory with.
+pub const OLD: &str = "1.0.0";
+/// The version most stories install.
+pub const NEW: &str = "1.2.0.69";
+/// What the adapters may download.
+const FILES: &str = "http://files.example/public/";
 /// Bytes of a simulated image: enough for several marks and syncs, few enough for thousands of runs.
 const IMAGE: usize = 48 * 1024;
 
-/// The command of the vendor's page, for this file.
-pub fn ota_create(bid: &str, tid: &str, file: &[u8]) -> Vec<u8> {
+/// A release of firmware.
+#[derive(Debug, Clone, Copy)]
+pub struct Release {
+    /// Version in its signature, and the one it reports.
+    pub version: &'static str,
+    /// The kind of device it is signed for.
+    pub compatible: &'static str,
+    /// Rollback index in its signature.
+    pub index: u64,
+    /// Whether it comes up.
+    pub boot: Boot,
+    /// The version the cloud announces, where that is another one.
+    pub announced: Option<&'static str>,
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Release {
+            version: NEW,
+            compatible: "dock",
+            index: 1,
+            boot: Boot::Up,
+            announced: None,
+        }
+    }
+}
+
+/// A story that is being written.
+pub struct Story {
+    publisher: Publisher,
+    /// What it has come to.
+    pub scenario: Scenario,
+}
+
+impl Story {
+    /// A dock with two slots on which nothing has happened yet. Its promises are to be written.
+    pub fn new(name: &'static str) -> Self {
+        let publisher = Publisher::generate().unwrap();
+        let mut image = Image::new();
+        image.write(&Place::operator(SELECTOR), &factory_selector());
+        image.write(&Place::operator(SLOTS[0]), &firmware(OLD, Boot::Up, IMAGE));
+        image.write(&Place::operator(SLOTS[1]), b"never used");
+        image.write(&Place::operator(STAGE), b"");
+        let scenario = Scenario {
+            name,
+            setup: Arc::new(setup(&publisher)),
+            image,
+            world: World {
+                drone: Drone {
+                    factory: OLD.into(),
+                    ..Drone::default()
+                },
+                ..World::default()
+            },
+            told: is_told::<1>,
+            patience: BOOT_TIME,
+            promises: |_, _| Ok(()),
+        };
+        Story {
+            publisher,
+            scenario,
+        }
+    }
+
+    /// The set-up, to be changed.
+    pub fn setup(&mut self) -> &mut Setup {
+        Arc::make_mut(&mut self.scenario.setup)
+    }
+
+    /// The dock as a target, to be changed.
+    pub fn target(&mut self) -> &mut TargetSetup {
+        &mut self.setup().targets[0]
+    }
+
+    /// The outer world, to be changed.
+    pub fn world(&mut self) -> &mut World {
+        &mut self.scenario.world
+    }
+
+    /// Puts a signed release on the file server, unless it is there already; gives its address.
+    pub fn publish(&mut self, release: &Release) -> String {
+        let url = format!(
+            "{FILES}{}-{}-{}-{:?}.uav",
+            release.compatible, release.version, release.index, release.boot
+        );
+        if self.scenario.world.files.contains_key(&url) {
+            return url;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (payload, artifact) = (dir.path().join("payload"), dir.path().join("artifact"));
+        std::fs::write(&payload, firmware(release.version, release.boot, IMAGE)).unwrap();
+        let claims = Claims {
+            compatible: release.compatible.into(),
+            version: release.version.into(),
+            rollback_index: release.index,
+        };
+        self.publisher.sign(&payload, &artifact, &claims).unwrap();
+        let file = std::fs::read(&artifact).unwrap();
+        self.world().files.insert(url.clone(), Arc::new(file));
+        url
+    }
+
+    /// Publishes a release, and has the cloud command it under this business, as its very first words.
+    pub fn command(&mut self, bid: &str, release: &Release) {
+        let delivery = self.order(bid, &[(DOCK_SN, *release)]);
+        self.world().inbox.push(delivery);
+    }
+
+    /// The same, but later.
+    pub fn command_later(&mut self, when: When, bid: &str, release: &Release) {
+        let delivery = self.order(bid, &[(DOCK_SN, *release)]);
+        self.world().later.push((when, delivery));
+    }
+
+    /// A message of the cloud that orders these releases for these devices; they are published.
+    pub fn order(&mut self, bid: &str, orders: &[(&str, Release)]) -> Delivery {
+        let devices: Vec<_> = orders
+            .iter()
+            .map(|(sn, release)| {
+                let url = self.publish(release);
+                let version = release.announced.unwrap_or(release.version);
+                device(sn, version, &url, &self.world().files[&url])
+            })
+            .collect();
+        let world = self.world();
+        let packet = 1 + world.inbox.len() + world.later.len();
+        Delivery {
+            packet: u16::try_from(packet).unwrap(),
+            topic: format!("thing/product/{DOCK_SN}/services"),
+            payload: message(bid, &format!("tid-of-{bid}"), &devices),
+        }
+    }
+
+    /// A command that has the misbehaving adapter start a job for the dock.
+    pub fn rogue_order(&mut self, key: &str, release: &Release) -> String {
+        let url = self.publish(release);
+        let size = self.world().files[&url].len();
+        let job = json!({
+            "key": key, "target": "dock", "version": release.version, "url": url, "size": size,
+        });
+        format!("start-job {job}")
+    }
+
+    /// Adds the misbehaving adapter, which may do everything to the dock that `dji` may.
+    pub fn add_rogue(&mut self) {
+        let grants = Grants {
+            download: vec![FILES.into()],
+            targets: vec!["dock".into()],
+            ..rogue_grants()
+        };
+        add_rogue(&mut self.scenario, grants);
+    }
+
+    /// Tells the misbehaving adapter something.
+    pub fn tell_rogue(&mut self, when: When, command: &str) {
+        let world = self.world();
+        let packet = 1000 + u16::try_from(world.later.len()).unwrap();
+        world.later.push((when, rogue_delivery(packet, command)));
+    }
+}
+
+fn device(sn: &str, version: &str, url: &str, file: &[u8]) -> serde_json::Value {
     let md5: String = Md5::digest(file)
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect();
-    let device = json!({
-        "file_name": "EvoNest.uav", "file_size": file.len(), "file_url": URL, "firmware_upgrade_type": 3,
-        "md5": md5, "product_version": NEW, "sn": SN,
-    });
-    json!({ "bid": bid, "tid": tid, "timestamp": 1_654_070_968_655_u64, "method": "ota_create", "data": { "devices": [device] } })
+    json!({
+        "file_name": "EvoNest.uav", "file_size": file.len(), "file_url": url, "firmware_upgrade_type": 3,
+        "md5": md5, "product_version": version, "sn": sn,
+    })
+}
+
+fn message(bid: &str, tid: &str, devices: &[serde_json::Value]) -> Vec<u8> {
+    json!({ "bid": bid, "tid": tid, "timestamp": 1_654_070_968_655_u64, "method": "ota_create", "data": { "devices": devices } })
         .to_string()
         .into_bytes()
 }
@@ -44,74 +218,55 @@ pub fn ota_create(bid: &str, tid: &str, file: &[u8]) -> Vec<u8> {
 /// A dock with two slots whose cloud has just sent one `ota_create`. The new image comes up, or not; the file server cuts the
 /// connection at each of these offsets.
 pub fn dock(name: &'static str, boot: Boot, cuts: &[u64]) -> Scenario {
-    let dir = tempfile::tempdir().unwrap();
-    let (payload, artifact) = (dir.path().join("payload"), dir.path().join("artifact"));
-    std::fs::write(&payload, firmware(NEW, boot, IMAGE)).unwrap();
-    let publisher = Publisher::generate().unwrap();
-    let claims = Claims {
-        compatible: "dock".into(),
-        version: NEW.into(),
-        rollback_index: 1,
+    let mut story = Story::new(name);
+    let release = Release {
+        boot,
+        ..Release::default()
     };
-    publisher.sign(&payload, &artifact, &claims).unwrap();
-    let file = std::fs::read(&artifact).unwrap();
-
-    let mut image = Image::new();
-    image.write(&Place::operator(SELECTOR), &factory_selector());
-    image.write(&Place::operator(SLOTS[0]), &firmware(OLD, Boot::Up, IMAGE));
-    image.write(&Place::operator(SLOTS[1]), b"never used");
-    let command = Delivery {
-        packet: 1,
-        topic: format!("thing/product/{SN}/services"),
-        payload: ota_create("bid-1", "tid-1", &file),
+    story.command("bid-1", &release);
+    story.world().cuts = cuts.to_vec();
+    story.scenario.promises = match boot {
+        Boot::Up => |world, _| ended(world, &[("ok", 0)], 1, NEW),
+        Boot::Dead | Boot::NoAgent => |world, _| ended(world, &[("failed", 312_028)], 0, OLD),
     };
-    let world = World {
-        inbox: vec![command],
-        files: [(URL.to_owned(), Arc::new(file))].into(),
-        cuts: cuts.to_vec(),
-        ..World::default()
-    };
-    Scenario {
-        name,
-        setup: Arc::new(setup(&publisher)),
-        image,
-        world,
-        told: |world| !world.results(&events()).is_empty() && world.inbox.is_empty(),
-        promises: match boot {
-            Boot::Up => |world, _| ended(world, "ok", 1, NEW),
-            Boot::Dead => |world, _| ended(world, "failed", 0, OLD),
-        },
-    }
+    story.scenario
 }
 
 /// Adds the adapter that misbehaves on command, and what it is told, before the command for the dock.
 pub fn with_rogue(mut scenario: Scenario, commands: &[&str]) -> Scenario {
-    let sandbox = Sandbox::new(Limits::default()).unwrap();
+    add_rogue(&mut scenario, rogue_grants());
+    let told = commands
+        .iter()
+        .zip(100..)
+        .map(|(command, packet)| rogue_delivery(packet, command));
+    scenario.world.inbox.splice(0..0, told);
+    scenario
+}
+
+fn add_rogue(scenario: &mut Scenario, grants: Grants) {
+    let config = json!({ "link": "cloud", "prefix": "rogue" });
+    let rogue = adapter("rogue", &config, grants);
+    Arc::make_mut(&mut scenario.setup).adapters.push(rogue);
+}
+
+fn rogue_grants() -> Grants {
     let grants = TopicGrant {
         subscribe: vec!["rogue/do".into()],
         publish: vec!["rogue/out".into()],
     };
-    let grants = Grants {
+    Grants {
         links: [("cloud".to_owned(), grants)].into(),
         download: vec![],
         targets: vec![],
-    };
-    let config = json!({ "link": "cloud", "prefix": "rogue" });
-    let mut setup = (*scenario.setup).clone();
-    setup
-        .adapters
-        .push(adapter(&sandbox, "rogue", &config, grants));
-    scenario.setup = Arc::new(setup);
-    let told = commands
-        .iter()
-        .zip(100..)
-        .map(|(command, packet)| Delivery {
-            packet,
-            topic: "rogue/do".into(),
-            payload: command.as_bytes().to_vec(),
-        });
-    scenario.world.inbox.splice(0..0, told);
-    scenario
+    }
+}
+
+fn rogue_delivery(packet: u16, command: &str) -> Delivery {
+    Delivery {
+        packet,
+        topic: "rogue/do".into(),
+        payload: command.as_bytes().to_vec(),
+    }
 }
 
 /// What the misbehaving adapter published.
@@ -124,13 +279,19 @@ pub fn rogue_output(world: &World) -> Vec<String> {
         .collect()
 }
 
-fn adapter(
-    sandbox: &Sandbox,
-    name: &str,
-    config: &serde_json::Value,
-    grants: Grants,
-) -> AdapterSetup {
-    let component = sandbox.load(name, &crate::component(name)).unwrap();
+/// A component takes longer to compile than most stories to run.
+fn component(name: &str) -> Adapter {
+    static LOADED: OnceLock<Mutex<BTreeMap<String, Adapter>>> = OnceLock::new();
+    let mut loaded = LOADED.get_or_init(Mutex::default).lock().unwrap();
+    let load = || {
+        let sandbox = Sandbox::new(Limits::default()).unwrap();
+        sandbox.load(name, &crate::component(name)).unwrap()
+    };
+    loaded.entry(name.to_owned()).or_insert_with(load).clone()
+}
+
+fn adapter(name: &str, config: &serde_json::Value, grants: Grants) -> AdapterSetup {
+    let component = component(name);
     let config = config.to_string();
     let requirements = component.requirements(&config).unwrap().unwrap();
     assert_eq!(grants.denials(&requirements), [], "{name}");
@@ -144,32 +305,31 @@ fn adapter(
     }
 }
 
-fn events() -> String {
-    format!("thing/product/{SN}/events")
+/// So many results, and nobody outside has anything left to do.
+pub fn is_told<const RESULTS: usize>(world: &World) -> bool {
+    world.is_quiet() && world.endings.len() >= RESULTS
 }
 
-/// One result, of this kind, and this version in this slot.
-fn ended(world: &World, status: &str, slot: usize, version: &str) -> Result<(), String> {
-    let results = world.results(&events());
-    let [(got, code)] = results.as_slice() else {
-        return Err(format!("not one result but {results:?}"));
-    };
-    if got != status || (status == "ok") != (*code == 0) {
-        return Err(format!("the result is {got} {code}, not {status}"));
+fn target(id: &str, sn: &str, parent: Option<&str>, publisher: &Publisher) -> TargetSetup {
+    TargetSetup {
+        id: id.into(),
+        parent: parent.map(Into::into),
+        attributes: vec![Field {
+            name: "sn".into(),
+            value: sn.into(),
+        }],
+        trust: Trust::Minisign(TrustKeys::parse(&[publisher.public_key()]).unwrap()),
+        compatible: Some(id.into()),
+        confirm_within: Duration::from_secs(600),
+        confirm_by_adapter: false,
+        policy: Policy::default(),
+        authority: vec![],
     }
-    if (world.slot, world.version.as_str()) != (slot, version) {
-        return Err(format!(
-            "version {} runs in slot {}",
-            world.version, world.slot
-        ));
-    }
-    Ok(())
 }
 
 fn setup(publisher: &Publisher) -> Setup {
-    let sandbox = Sandbox::new(Limits::default()).unwrap();
     let config =
-        json!({ "link": "cloud", "gateway_sn": SN, "dialect": "autel", "presence": "none" });
+        json!({ "link": "cloud", "gateway_sn": DOCK_SN, "dialect": "autel", "presence": "none" });
     let grants = Grants {
         links: [(
             "cloud".to_owned(),
@@ -179,29 +339,24 @@ fn setup(publisher: &Publisher) -> Setup {
             },
         )]
         .into(),
-        download: vec!["http://files.example/public/".into()],
-        targets: vec!["dock".into()],
-    };
-    let target = TargetSetup {
-        id: "dock".into(),
-        parent: None,
-        attributes: vec![Field {
-            name: "sn".into(),
-            value: SN.into(),
-        }],
-        trust: Trust::Minisign(TrustKeys::parse(&[publisher.public_key()]).unwrap()),
-        confirm_within: Duration::from_secs(600),
+        download: vec![FILES.into()],
+        targets: vec!["dock".into(), "drone".into()],
     };
     let tuning = Tuning {
         block: 4 * 1024,
         chunk: 8 * 1024,
         sync_every: 8 * 1024,
         checkpoint_every: Duration::from_secs(1),
+        checkpoint_bytes: 0,
+        checkpoint_at_last: Duration::from_secs(10),
     };
     Setup {
         device: "sim".into(),
-        adapters: vec![adapter(&sandbox, "dji", &config, grants)],
-        targets: vec![target],
+        adapters: vec![adapter("dji", &config, grants)],
+        targets: vec![
+            target("dock", DOCK_SN, None, publisher),
+            target("drone", DRONE_SN, Some("dock"), publisher),
+        ],
         transfer: TransferSetup {
             attempts: 5,
             backoff: Backoff {
@@ -210,6 +365,13 @@ fn setup(publisher: &Publisher) -> Setup {
             },
             max_size: 1 << 20,
             tuning,
+        },
+        deadlines: Deadlines {
+            waiting: DAY,
+            download: DAY,
+            prepared: DAY,
+            install: HOUR,
+            activate: HOUR,
         },
     }
 }

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::drone::Drone;
+
+/// 2026-06-01, a Monday, midnight: what the wall clock shows when a story begins.
+pub const EPOCH: u64 = 1_780_272_000_000;
+
 /// A message the cloud has sent and the device has not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Delivery {
@@ -14,7 +19,41 @@ pub struct Delivery {
     pub payload: Vec<u8>,
 }
 
-/// Cloud, broker, file server and machine.
+/// When somebody outside does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum When {
+    /// At this virtual time.
+    At(u64),
+    /// Once the cloud has got so many results.
+    Results(usize),
+}
+
+/// The wall clock of the device. Virtual time is what it would show if it were right.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct WallClock {
+    /// There is no battery: every boot begins in 1970, and after so much uptime the network sets the clock.
+    pub set_after: Option<u64>,
+    /// From these virtual times on it is wrong by so many milliseconds; the last one counts.
+    pub steps: Vec<(u64, i64)>,
+}
+
+impl WallClock {
+    /// What it shows, and whether somebody has set it.
+    pub fn shows(&self, virtual_now: u64, uptime: u64) -> (u64, bool) {
+        if self.set_after.is_some_and(|after| uptime < after) {
+            return (uptime, false);
+        }
+        let wrong = self
+            .steps
+            .iter()
+            .rev()
+            .find(|(from, _)| *from <= virtual_now)
+            .map_or(0, |(_, by)| *by);
+        ((EPOCH + virtual_now).saturating_add_signed(wrong), true)
+    }
+}
+
+/// Cloud, broker, file server, operator and machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct World {
     /// Virtual milliseconds that have passed in all boots before this one.
@@ -35,39 +74,185 @@ pub struct World {
     pub connections: u64,
     /// The broker's session: messages that wait for their acknowledgement.
     pub inbox: Vec<Delivery>,
+    /// What will be sent later.
+    pub later: Vec<(When, Delivery)>,
     /// Messages that were acknowledged.
     pub acknowledged: u64,
     /// What the device published with QoS 1, oldest first: topic and payload.
     pub received: Vec<(String, Vec<u8>)>,
-    /// Files by URL.
+    /// The final events among that, each different one once: what is told again under the same ids is no other.
+    pub endings: Vec<Ending>,
+    /// Files by URL, or by the path on the device where the operator put them.
     pub files: BTreeMap<String, Arc<Vec<u8>>>,
     /// Offsets at which the file server cuts the connection, each once.
     pub cuts: Vec<u64>,
+    /// How the file server answers the next requests, oldest first; 200 serves the file, and so does it afterwards.
+    pub statuses: Vec<u16>,
+    /// When a file was asked for, in virtual time.
+    pub requests: Vec<u64>,
     /// Bytes the file server sent.
     pub served: u64,
+    /// The dock is not ready for an update before this virtual time.
+    pub ready_after: u64,
+    /// What the readiness check answers before that counts, one for each time it is asked.
+    pub ready_answers: Vec<bool>,
+    /// The lock file is there from the first of these virtual times to the second.
+    pub locked: (u64, u64),
+    /// The dock is well only after so much uptime.
+    pub well_after: u64,
+    /// What the wall clock shows.
+    pub clock: WallClock,
+    /// When power goes: in which boot, after how much uptime. What was not synced is lost.
+    pub power_cuts: Vec<(u32, u64)>,
+    /// What the operator does at the device: when, and the path of the file that is installed on the dock.
+    pub operator: Vec<(u64, String)>,
+    /// What the operator was answered.
+    pub operator_heard: Vec<String>,
+    /// The drone.
+    pub drone: Drone,
+    /// Rules of the outside that the device broke.
+    pub faults: Vec<String>,
 }
 
+/// How an update ended, as the cloud was told.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ending {
+    /// The business.
+    pub bid: String,
+    /// The transaction: another one makes it another ending.
+    pub tid: String,
+    /// The vendor's word.
+    pub status: String,
+    /// The vendor's number.
+    pub result: i64,
+    /// What the vendor's page of today says of the step.
+    pub sub_status: String,
+    /// When it was made, by the device's wall clock.
+    pub timestamp: u64,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The business.
+    pub bid: String,
+    /// The transaction.
+    pub tid: String,
+    /// The vendor's number.
+    pub result: i64,
+    /// The vendor's word.
+    pub status: String,
+}
+
+impl Ending {
+    fn of(message: &serde_json::Value) -> Self {
+        let output = &message["data"]["output"];
+        Ending {
+            bid: word(&message["bid"]),
+            tid: word(&message["tid"]),
+            status: word(&output["status"]),
+            result: number(message),
+            sub_status: word(&output["sub_status"]),
+            timestamp: message["timestamp"].as_u64().unwrap_or_default(),
+        }
+    }
+}
+
+const FINAL: [&str; 5] = ["ok", "failed", "rejected", "canceled", "timeout"];
+
 impl World {
-    /// The results the cloud got on a topic whose `data.output.status` is final, each different one once.
-    pub fn results(&self, topic: &str) -> Vec<(String, i64)> {
-        let mut results: Vec<(String, i64)> = Vec::new();
-        for (_, payload) in self.received.iter().filter(|(t, _)| t == topic) {
-            let Ok(value) = serde_json::from_slice::<serde_json::Value>(payload) else {
-                continue;
-            };
-            let status = value["data"]["output"]["status"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            let result = value["data"]["result"].as_i64().unwrap_or(-1);
-            if matches!(
-                status.as_str(),
-                "ok" | "failed" | "rejected" | "canceled" | "timeout"
-            ) && !results.contains(&(status.clone(), result))
-            {
-                results.push((status, result));
+    /// The device published something.
+    pub(super) fn receive(&mut self, topic: String, payload: Vec<u8>) {
+        if topic.ends_with("/events")
+            && let Ok(value) = serde_json::from_slice(&payload)
+        {
+            let ending = Ending::of(&value);
+            if FINAL.contains(&ending.status.as_str()) && !self.endings.contains(&ending) {
+                self.endings.push(ending);
             }
         }
-        results
+        self.received.push((topic, payload));
     }
+
+    /// The answers to commands, each different one once.
+    pub fn answers(&self) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = Vec::new();
+        let replies = self
+            .received
+            .iter()
+            .filter(|(topic, _)| topic.ends_with("/services_reply"))
+            .filter_map(|(_, payload)| serde_json::from_slice(payload).ok());
+        for value in replies {
+            let value: serde_json::Value = value;
+            let answer = Answer {
+                bid: word(&value["bid"]),
+                tid: word(&value["tid"]),
+                result: number(&value),
+                status: word(&value["data"]["output"]["status"]),
+            };
+            if !answers.contains(&answer) {
+                answers.push(answer);
+            }
+        }
+        answers
+    }
+
+    /// Nobody outside has anything left to do.
+    pub fn is_quiet(&self) -> bool {
+        self.inbox.is_empty() && self.later.is_empty() && self.operator.is_empty()
+    }
+
+    /// Bytes of all files.
+    pub fn offered(&self) -> u64 {
+        self.files.values().map(|file| file.len() as u64).sum()
+    }
+
+    /// What is due by now goes into the broker's session; gives what is new there.
+    pub(super) fn take_due(&mut self, virtual_now: u64) -> Vec<Delivery> {
+        if self.later.is_empty() {
+            return Vec::new();
+        }
+        let results = self.endings.len();
+        let is_due = |when: &When| match when {
+            When::At(at) => *at <= virtual_now,
+            When::Results(wanted) => *wanted <= results,
+        };
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later)
+            .into_iter()
+            .partition(|(when, _)| is_due(when));
+        self.later = later;
+        let due: Vec<Delivery> = due.into_iter().map(|(_, delivery)| delivery).collect();
+        self.inbox.extend(due.iter().cloned());
+        due
+    }
+
+    /// The next virtual time at which something is due.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        let at = |when: &When| match when {
+            When::At(at) => Some(*at),
+            When::Results(_) => None,
+        };
+        self.later.iter().filter_map(|(when, _)| at(when)).min()
+    }
+
+    /// Whether the lock file is there.
+    pub(super) fn is_locked(&self, virtual_now: u64) -> bool {
+        (self.locked.0..self.locked.1).contains(&virtual_now)
+    }
+
+    /// Whether the dock can be done without, asked now.
+    pub(super) fn is_ready(&mut self, virtual_now: u64) -> bool {
+        if self.ready_answers.is_empty() {
+            return self.ready_after <= virtual_now;
+        }
+        self.ready_answers.remove(0)
+    }
+}
+
+fn word(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn number(message: &serde_json::Value) -> i64 {
+    message["data"]["result"].as_i64().unwrap_or(-1)
 }

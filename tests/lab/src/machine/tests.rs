@@ -147,3 +147,33 @@ fn what_the_agent_started_ends_with_its_boot() {
         "process {child} still runs"
     );
 }
+
+#[test]
+fn in_an_image_without_agent_nothing_runs_but_what_the_timer_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    // Whatever it is asked for, it marks that it ran.
+    let spec = MachineSpec {
+        agent: [
+            "/bin/sh",
+            "-c",
+            "echo \"$3\" >> ran; cat boot-id > reboot-button",
+            "agent",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        ..MachineSpec::dock("NM1", 1)
+    };
+    let image = Image::new("1.0", 2_000).without_agent();
+    let machine = Machine::create(dir.path(), spec, &image).unwrap();
+    assert!(matches!(machine.run_deadman(), Err(MachineError::State(_))));
+    machine.power_on().unwrap();
+    machine.await_boots(1, SOON).unwrap();
+    assert!(!machine.agent_runs() && matches!(machine.start_agent(), Err(MachineError::State(_))));
+    assert!(machine.run_deadman().unwrap().status.success());
+    machine.await_boots(2, SOON).unwrap();
+    assert_eq!(
+        fs::read_to_string(dir.path().join("ran")).unwrap(),
+        "deadman\n"
+    );
+    assert!(machine.crashes().is_empty());
+}

@@ -55,6 +55,13 @@ pub(in crate::config) static TARGET: Table = Table {
             "How long after its first boot a new version has to prove itself before the old one comes back.",
         ),
         key(
+            "confirm",
+            "`\"probe\"` or `\"adapter\"`",
+            "probe",
+            "confirm = \"probe\"",
+            "What a new version has to pass: the probe, or the probe and the word of the adapter that asked for it.",
+        ),
+        key(
             "probe",
             "command",
             "-",

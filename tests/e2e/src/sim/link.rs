@@ -1,0 +1,103 @@
+//! The broker: keeps its session over everything, delivers with QoS 1 and takes every publication at once.
+
+use otahost_links::{Link, LinkCommand, LinkEvent, Token};
+use tokio::sync::mpsc;
+
+use super::Delivery;
+use super::outer::{Shared, VirtualTime};
+
+#[derive(Debug)]
+pub(super) struct SimLink {
+    pub world: Shared,
+    pub time: VirtualTime,
+}
+
+impl Link for SimLink {
+    fn start(&self, events: mpsc::Sender<LinkEvent>) -> mpsc::Sender<LinkCommand> {
+        let (commands, mut queue) = mpsc::channel(64);
+        let (world, time) = (self.world.clone(), self.time);
+        tokio::spawn(async move {
+            let Some(LinkCommand::Subscribe(_)) = queue.recv().await else {
+                return;
+            };
+            let (generation, mut waiting) = {
+                let mut world = world.lock().unwrap();
+                world.connections += 1;
+                (world.connections, world.inbox.clone())
+            };
+            let up = LinkEvent::Up {
+                generation,
+                session_present: true,
+            };
+            if events.send(up).await.is_err() {
+                return;
+            }
+            loop {
+                waiting.extend(world.lock().unwrap().take_due(time.now()));
+                for delivery in waiting.drain(..) {
+                    if events.send(message(generation, delivery)).await.is_err() {
+                        return;
+                    }
+                }
+                let due = world.lock().unwrap().next_due();
+                let command = tokio::select! {
+                    biased;
+                    command = queue.recv() => command,
+                    () = async {
+                        match due {
+                            Some(at) => tokio::time::sleep_until(time.moment(at)).await,
+                            None => std::future::pending().await,
+                        }
+                    } => continue,
+                };
+                let Some(command) = command else {
+                    return;
+                };
+                if let Some(event) = obey(&world, command)
+                    && events.send(event).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        commands
+    }
+}
+
+fn message(generation: u64, delivery: Delivery) -> LinkEvent {
+    let token = Token {
+        generation,
+        packet: delivery.packet,
+    };
+    LinkEvent::Message {
+        token,
+        topic: delivery.topic,
+        payload: delivery.payload,
+        duplicate: generation > 1,
+        retained: false,
+    }
+}
+
+fn obey(world: &Shared, command: LinkCommand) -> Option<LinkEvent> {
+    let mut world = world.lock().unwrap();
+    match command {
+        LinkCommand::Subscribe(_) => None,
+        LinkCommand::Publish {
+            id,
+            topic,
+            payload,
+            qos,
+            ..
+        } => {
+            if qos > 0 {
+                world.receive(topic, payload);
+            }
+            Some(LinkEvent::Delivered(id))
+        }
+        LinkCommand::Acknowledge(token) => {
+            world.inbox.retain(|d| d.packet != token.packet);
+            world.acknowledged += 1;
+            Some(LinkEvent::Acknowledged(token))
+        }
+    }
+}
