@@ -4,13 +4,13 @@
 //! and nowhere else. Consumers judge by `status`; `result` is never 0 on anything but `ok`.
 //!
 //! The tables have no wildcard: a phase, a cause or a stage that is added has to be decided on before this compiles. What the host
-//! may say beyond the words known here is one cause of its own, [`Cause::Other`].
+//! may say beyond the words known here is one cause of its own, `Cause::Other`.
 
 use otahost_adapter::{JobReport, Phase, Reason};
 
 use crate::wire::{Code, Standing, Status, Step, SubStatus};
 
-/// The words of the contract's `reason.code`. The list there is open, so there is [`Cause::Other`].
+/// The words of the contract's `reason.code`. The list there is open, so there is `Cause::Other`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     Busy,
