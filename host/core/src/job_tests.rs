@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Artifact, Install};
+use crate::model::{Apply, Artifact, ArtifactSource, Install};
+use crate::policy::Gate;
+
+fn changed(actions: &[Action]) -> Applied {
+    Applied::Changed(actions.to_vec())
+}
 
 const BOOT: &str = "boot-1";
 const NEXT_BOOT: &str = "boot-2";
