@@ -629,6 +629,26 @@ fn a_key_is_taken_while_active_and_then_as_long_as_the_plan_says() {
     assert!(job.holds_key(10) && !job.holds_key(11));
 }
 
+#[test]
+fn an_older_agent_reads_what_a_newer_one_kept_and_a_newer_one_what_an_older_one_did() {
+    let job = at_reboot();
+    let mut row = serde_json::to_value(&job).unwrap();
+    row["tomorrow"] = 1.into();
+    row["installs"][0]["tomorrow"] = "x".into();
+    assert_eq!(serde_json::from_value::<Job>(row).unwrap(), job);
+    // What the first version of all kept.
+    let first = ["id", "owner", "plan", "phase", "created", "installs"];
+    let mut old = serde_json::to_value(&job).unwrap();
+    old.as_object_mut()
+        .unwrap()
+        .retain(|key, _| first.contains(&key.as_str()));
+    let read: Job = serde_json::from_value(old).unwrap();
+    assert_eq!(
+        (read.phase, &read.plan, &read.installs),
+        (job.phase, &job.plan, &job.installs)
+    );
+}
+
 // ---- several targets ----
 
 /// Both artifacts staged and read back, and the gate open.

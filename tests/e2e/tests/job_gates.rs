@@ -95,6 +95,7 @@ fn a_device_that_loses_power_every_half_hour_runs_out_of_time_all_the_same() {
     story.world().ready_after = u64::MAX;
     story.world().power_cuts = (1..15).map(|boot| (boot, 1_800_000)).collect();
     story.setup().deadlines.waiting = Duration::from_secs(2 * 3_600);
+    story.scenario.patience = Duration::from_secs(3 * 3_600);
     story.scenario.promises = |world, _| ended(world, &[("timeout", 312_013)], 0, OLD);
     let run = story.scenario.play();
     run.verdict.unwrap();

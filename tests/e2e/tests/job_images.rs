@@ -245,6 +245,19 @@ fn d15_power_cuts_at_the_same_disk_operation_of_three_boots_in_a_row_do_not_roll
 }
 
 #[test]
+fn an_update_survives_power_cuts_at_the_same_disk_operation_of_five_boots_in_a_row() {
+    let mut story = Story::new("five cuts");
+    story.command("bid-1", &Release::default());
+    story.world().cuts = vec![20_000];
+    story.scenario.promises = |world, _| ended(world, &[("ok", 0)], 1, NEW);
+    for nth in (0..250).step_by(6) {
+        if let Err(error) = cut_in_boots(&story.scenario, 1..6, nth, Loss::AllDropped) {
+            panic!("operation {nth} of each boot: {error}");
+        }
+    }
+}
+
+#[test]
 fn an_update_survives_a_second_power_cut_while_it_recovers_from_the_first() {
     let mut story = Story::new("two cuts");
     story.command("bid-1", &Release::default());

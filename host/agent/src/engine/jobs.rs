@@ -18,6 +18,9 @@ use super::{Done, Engine, Exit, FLUSH_BEFORE_REBOOT, Release};
 const EXAMINE_AGAIN: Duration = Duration::from_secs(2);
 /// Pause before a reboot request that failed is made again.
 const REBOOT_AGAIN: Duration = Duration::from_secs(10);
+/// Milliseconds of a phase after which what it has cost so far is kept, although nothing else changed: a job on a device that loses power
+/// again and again must run out of time too.
+const KEEP_SPENT: u64 = 600_000;
 /// Reasons after which the bytes that are here serve the next attempt. After any other they were used or found wrong.
 const KEEPS_PARTIAL: [&str; 6] = [
     "source-lost",
@@ -55,6 +58,7 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(&id) else {
             return Applied::Stale;
         };
+        let kept = job.spent / KEEP_SPENT;
         if let Some(since) = self.phase_since.insert(id, Instant::now()) {
             job.spent = job
                 .spent
@@ -63,6 +67,9 @@ impl Engine {
         let before = job.clone();
         let applied = job.apply(input, &self.boot_id, now);
         let Applied::Changed(actions) = &applied else {
+            if job.spent / KEEP_SPENT != kept && !job.phase.is_final() {
+                changes.push(Change::Put(Key::Job(id), json(job)));
+            }
             return applied;
         };
         let (phase, key) = (job.phase, job.plan.key.clone());
