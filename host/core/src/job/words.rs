@@ -158,7 +158,7 @@ pub enum Action {
     RollBackIn(Millis),
 }
 
-/// What [`Job::apply`] says of an input.
+/// What [`Job::apply`](super::Job::apply) says of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
     /// The job changed; commit it, then do this.
