@@ -17,6 +17,8 @@ const UPDATE: Duration = Duration::from_secs(60);
 const REPLY: Duration = Duration::from_secs(10);
 /// The line of the main act, so that there is a download to look at.
 const LINE_SPEED: u64 = 12 * 1024 * 1024;
+/// Boots a new version gets from the agent (`host/flash/src/slots.rs`).
+const BOOT_TRIES: usize = 4;
 /// DJI error codes as `plugins/dji` uses them.
 const VALIDATION_FAILED: i64 = 312_003;
 
@@ -172,7 +174,7 @@ fn does_not_boot(world: &mut World) -> Result<(), Failure> {
         .iter()
         .filter(|boot| !boot.came_up())
         .count();
-    check("the boots that failed", failures, 3)?;
+    check("the boots that failed", failures, BOOT_TRIES)?;
     show::line(&format!(
         "the boot loader tried 1.2.0.71 {failures} times and went back to slot {}",
         slot(world)
