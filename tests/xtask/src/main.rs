@@ -92,7 +92,7 @@ fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
                 &[("RUSTDOCFLAGS", "-D warnings")],
             )?;
             // The demo is the main job on real input: it must hold wherever the tests do.
-            stages.program("demo", "demo", &[])?;
+            stages.program("demo", "demo", &[], Show::All)?;
             // Last, so that cargo's own summary lines stand near the end.
             stages.cargo("tests", &["test", "--workspace"], &[])?;
             stages.summary();
