@@ -21,12 +21,7 @@ impl Engine {
         let questions: Vec<_> = installs
             .into_iter()
             .map(|install| {
-                let setup = self
-                    .setup
-                    .targets
-                    .iter()
-                    .find(|t| t.id == install.target)
-                    .cloned();
+                let setup = self.target_setup(&install.target).cloned();
                 let (memory, old) = self
                     .targets
                     .get(&install.target)
@@ -105,12 +100,7 @@ impl Engine {
         {
             return Some(reason).filter(|_| job.owner != OPERATOR);
         }
-        let policy = &self
-            .setup
-            .targets
-            .iter()
-            .find(|t| t.id == install.target)?
-            .policy;
+        let policy = &self.target_setup(&install.target)?.policy;
         let version = version.unwrap_or(&install.version);
         policy.downgrade_reason(
             job.owner == OPERATOR,
@@ -125,10 +115,7 @@ impl Engine {
         let d = &self.setup.deadlines;
         let confirm = || {
             let within = self
-                .setup
-                .targets
-                .iter()
-                .find(|t| t.id == job.current_target())
+                .target_setup(job.current_target())
                 .map_or(Duration::ZERO, |t| t.confirm_within);
             // The examination says `Expired` by itself; this is for when nobody can examine.
             d.activate.saturating_add(within).saturating_add(within)

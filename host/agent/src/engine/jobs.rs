@@ -371,7 +371,7 @@ impl Engine {
             ));
             return;
         };
-        let setup = self.setup.targets.iter().find(|t| t.id == target);
+        let setup = self.target_setup(&target);
         let within = setup.map_or(Duration::ZERO, |t| t.confirm_within);
         // Only the adapter that asked can accept it; the operator does so by asking.
         let unconfirmed = setup.is_some_and(|t| t.confirm_by_adapter)

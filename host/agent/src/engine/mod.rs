@@ -34,7 +34,7 @@ use otahost_sandbox::{Failure, Handled};
 use tokio::sync::mpsc;
 
 use crate::api::ApiCall;
-use crate::platform::{Platform, Setup};
+use crate::platform::{Platform, Setup, TargetSetup};
 
 use self::commits::Pending;
 use self::links::LinkState;
@@ -262,5 +262,10 @@ impl Engine {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// What the configuration says of a target; none when it is not configured any more.
+    fn target_setup(&self, target: &str) -> Option<&TargetSetup> {
+        self.setup.targets.iter().find(|t| t.id == target)
     }
 }

@@ -193,7 +193,7 @@ impl Engine {
             .into_iter()
             .filter_map(|id| {
                 let state = self.targets.get(id)?;
-                let setup = self.setup.targets.iter().find(|t| t.id == *id)?;
+                let setup = self.target_setup(id)?;
                 let holder = self.holder(id);
                 let judged = JudgedTarget {
                     busy: holder.map(|job| key_for(job, owner)),

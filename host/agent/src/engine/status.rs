@@ -390,10 +390,6 @@ impl Engine {
         u64::try_from(end.saturating_duration_since(Instant::now()).as_millis()).ok()
     }
 
-    fn target_setup(&self, target: &str) -> Option<&TargetSetup> {
-        self.setup.targets.iter().find(|t| t.id == target)
-    }
-
     /// Only the owner's word brings a job on.
     fn awaits_owner(&self, job: &Job) -> bool {
         match job.phase {

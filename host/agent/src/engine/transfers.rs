@@ -64,11 +64,7 @@ impl Engine {
         };
         let key = partial_key(id, &install);
         let (setup, state) = (
-            self.setup
-                .targets
-                .iter()
-                .find(|t| t.id == install.target)
-                .cloned(),
+            self.target_setup(&install.target).cloned(),
             self.targets.get_mut(&install.target),
         );
         let (Some(setup), Some(target)) = (setup, state) else {
