@@ -6,6 +6,12 @@
 //!
 //! The example `acme` beside this crate shows it at work.
 
+mod inbound;
+mod outbound;
+
+pub use inbound::{alerts, file, listings, responses};
+pub use outbound::{fetched, retries};
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;

@@ -219,7 +219,10 @@ fn check_plan(plan: &JobPlan, needs: &Requirements) -> Result<(), String> {
     let mut targets = BTreeSet::new();
     for install in &plan.installs {
         check_id("the target's id", &install.target)?;
-        check_id("the version", &install.version)?;
+        // Empty where the platform names none.
+        if !install.version.is_empty() {
+            check_id("the version", &install.version)?;
+        }
         if !targets.insert(install.target.as_str()) {
             return Err(format!("the plan names target {} twice", install.target));
         }

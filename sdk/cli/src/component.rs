@@ -79,7 +79,7 @@ fn audit_module(module: &[u8]) -> Result<(), Error> {
     }
 }
 
-fn audit_component(component: &[u8]) -> Result<(Vec<String>, Vec<String>), Error> {
+pub(crate) fn audit_component(component: &[u8]) -> Result<(Vec<String>, Vec<String>), Error> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0u32;
     for payload in Parser::new(0).parse_all(component) {
@@ -152,7 +152,11 @@ pub(crate) fn write(out: &Path, bytes: &[u8]) -> Result<(), Error> {
         DRAFTS.fetch_add(1, Ordering::Relaxed)
     ));
     std::fs::File::create(&draft)
-        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            // It may be a medium that is pulled out in a minute.
+            file.sync_all()
+        })
         .and_then(|()| std::fs::rename(&draft, out))
         .inspect_err(|_| {
             // The first error is the one to tell; a draft that cannot be removed either is only left over.

@@ -1,4 +1,5 @@
-//! Builds adapters: finds a compiler that can, runs it, encodes the component and audits what it imports.
+//! Builds adapters: finds a compiler that can, runs it, encodes the component and audits what it imports. Publishes them: makes the
+//! signed repository that devices take new versions from.
 //!
 //! It is a library too, so that xtask and tests build adapters without starting another program. Only they and the `adapter` tool
 //! may: a nested cargo that is started from a build script waits for ever for the target directory that its parent holds.
@@ -7,6 +8,7 @@ mod compile;
 mod component;
 mod error;
 mod project;
+pub mod publish;
 mod toolchain;
 
 use std::path::PathBuf;
