@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::grants::url_within;
 use crate::model::{
-    ArtifactSource, ClockQuality, Effect, Install, Instant, JobPlan, Reason, Requirements, Verdict,
+    ArtifactSource, ClockQuality, Effect, Fetch, Install, Instant, JobPlan, Reason, Requirements,
+    Verdict,
 };
-use crate::policy::memory::TargetMemory;
+use crate::paths;
+use crate::policy::memory::{Pace, TargetMemory};
 use crate::policy::{self, Facts, Policy};
+use crate::secret;
 use crate::topics;
 
 /// Most jobs of one adapter that have not ended.
@@ -49,14 +52,13 @@ pub fn declared(effects: &[Effect], requirements: &Requirements) -> Result<(), U
                 ))),
             }
         }
-        Effect::Fetch(f) => Err(Undeclared(format!(
-            "fetch {} {} on link `{}`",
-            f.method, f.path, f.link
-        ))),
+        Effect::Fetch(f) => declared_call(f, requirements),
+        Effect::ListDirectory(l) if requirements.sources.contains(&l.source.link) => Ok(()),
         Effect::ListDirectory(l) => Err(Undeclared(format!(
             "list {} on link `{}`",
             l.source.path, l.source.link
         ))),
+        Effect::Respond(_) if !requirements.routes.is_empty() => Ok(()),
         Effect::Respond(r) => Err(Undeclared(format!(
             "respond to request `{}`; no route is declared",
             r.request
@@ -76,6 +78,40 @@ pub fn declared(effects: &[Effect], requirements: &Requirements) -> Result<(), U
         | Effect::CancelTimer(_)
         | Effect::Alert(_) => Ok(()),
     })
+}
+
+fn declared_call(fetch: &Fetch, requirements: &Requirements) -> Result<(), Undeclared> {
+    let path = paths::without_query(&fetch.path);
+    let asked = || {
+        Undeclared(format!(
+            "fetch {} {path} on link `{}`",
+            fetch.method, fetch.link
+        ))
+    };
+    let need = requirements
+        .calls
+        .iter()
+        .filter(|need| need.link == fetch.link && need.method == fetch.method)
+        .filter(|need| paths::pattern_matches(&need.path, path));
+    let names: BTreeSet<String> = secret::uses(fetch)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let mut known = false;
+    for need in need {
+        known = true;
+        if names.iter().all(|name| need.secrets.contains(name)) {
+            return Ok(());
+        }
+    }
+    if known {
+        let Undeclared(call) = asked();
+        return Err(Undeclared(format!(
+            "{call} with the secrets {}",
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        )));
+    }
+    Err(asked())
 }
 
 /// A target as far as a verdict depends on it.
@@ -103,6 +139,9 @@ pub struct Judge {
     pub targets: BTreeMap<String, JudgedTarget>,
     /// URL prefixes that may be downloaded from. `None`: the operator, who may name any file.
     pub downloads: Option<Vec<String>>,
+    /// Directories whose files may be taken, by link.
+    #[serde(default)]
+    pub files: BTreeMap<String, Vec<String>>,
     /// Keys of this adapter that are taken: by an active job, or by an ended one whose `dedupe` lasts.
     pub taken: BTreeSet<String>,
     /// Active jobs of this adapter.
@@ -123,6 +162,7 @@ impl Judge {
         Judge {
             targets: BTreeMap::new(),
             downloads: Some(Vec::new()),
+            files: BTreeMap::new(),
             taken: BTreeSet::new(),
             active: 0,
             commanded: false,
@@ -192,7 +232,7 @@ impl Judge {
             && let Some(reason) =
                 target
                     .memory
-                    .known_bad(None, &install.artifact.digests, self.commanded)
+                    .known_bad(None, &install.artifact.marks(), self.commanded)
         {
             return Verdict::Refuse(reason);
         }
@@ -221,11 +261,21 @@ impl Judge {
                 "admit",
                 "only the operator may install from a file",
             )),
-            (ArtifactSource::OnLink(path), _) => Some(Reason::new(
-                "not-granted",
-                "admit",
-                format!("link `{}` gives no files", path.link),
-            )),
+            (ArtifactSource::OnLink(place), _) => {
+                let granted = self.files.get(&place.link);
+                let covers = |d: &String| paths::within(d, &place.path);
+                (!granted.is_some_and(|g| g.iter().any(covers))).then(|| {
+                    let path = paths::without_query(&place.path);
+                    Reason::new(
+                        "not-granted",
+                        "admit",
+                        format!(
+                            "{path} on link `{}` is outside what grants.links.{}.files allows",
+                            place.link, place.link
+                        ),
+                    )
+                })
+            }
             (source @ ArtifactSource::Url(url), granted) => {
                 let prefixes = granted.as_deref().unwrap_or_default();
                 (!prefixes.iter().any(|prefix| url_within(prefix, url))).then(|| {
@@ -239,16 +289,20 @@ impl Judge {
         }
     }
 
-    /// Seconds an update of this size will take, rounded up: transfer at the observed rate (1 MB/s before anything was observed), one pass of
-    /// reading back at 100 MB/s, and a minute for switching and reboot.
-    pub fn estimate_seconds(&self, _target: &str, bytes: u64) -> u64 {
+    /// Seconds an update of this size will take, rounded up: transfer at the observed rate (1 MB/s before anything was observed), then what
+    /// the last successful update of this target took behind its download.
+    pub fn estimate_seconds(&self, target: &str, bytes: u64) -> u64 {
         let rate = if self.rate == 0 { 1_000_000 } else { self.rate };
-        bytes.div_ceil(rate) + bytes.div_ceil(100_000_000) + 60
+        let pace = self.targets.get(target).and_then(|t| t.memory.pace);
+        let pace = pace.unwrap_or(Pace::ASSUMED);
+        bytes.div_ceil(rate) + bytes.div_ceil(pace.flash_rate.max(1)) + pace.switch.div_ceil(1_000)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
     use crate::model::{Apply, Artifact, Dedupe, Persistence, Publication, TopicNeeds};
     use crate::policy::Downgrade;
@@ -308,6 +362,7 @@ mod tests {
             ]
             .into(),
             downloads: Some(vec!["http://10.0.0.1/public/".into()]),
+            files: [("centre".to_owned(), vec!["/model-a".to_owned()])].into(),
             taken: ["mine".to_owned()].into(),
             active: 0,
             commanded: false,
@@ -348,6 +403,48 @@ mod tests {
             ),
         ] {
             assert_eq!(code(judge().check(&plan)), expected, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn an_estimate_counts_what_was_observed() {
+        let mut judge = judge();
+        assert_eq!(judge.estimate_seconds("dock", 200_000_000), 200 + 2 + 60);
+        judge.rate = 10_000_000;
+        let dock = judge.targets.get_mut("dock").unwrap();
+        dock.memory.observed(Pace {
+            flash_rate: 4_000_000,
+            switch: 95_500,
+        });
+        assert_eq!(judge.estimate_seconds("dock", 200_000_000), 20 + 50 + 96);
+        // A clock that jumped in the middle is no observation.
+        let dock = judge.targets.get_mut("dock").unwrap();
+        dock.memory.observed(Pace {
+            flash_rate: 4_000_000,
+            switch: 3 * 24 * 3_600_000,
+        });
+        assert_eq!(judge.estimate_seconds("dock", 200_000_000), 20 + 50 + 96);
+    }
+
+    #[test]
+    fn a_file_on_a_link_is_judged_by_its_directory() {
+        for (link, path, expected) in [
+            ("centre", "/model-a/B359.bin", "allow"),
+            ("centre", "/model-b/B359.bin", "not-granted"),
+            ("centre", "/model-a/../model-b/x", "not-granted"),
+            ("other", "/model-a/B359.bin", "not-granted"),
+        ] {
+            let mut plan = plan("new", "dock", "");
+            plan.installs[0].artifact.source = ArtifactSource::OnLink(crate::model::LinkPath {
+                link: link.into(),
+                path: path.into(),
+            });
+            let code = match judge().check(&plan) {
+                Verdict::Allow => "allow".to_owned(),
+                Verdict::Refuse(reason) => reason.code,
+                other => format!("{other:?}"),
+            };
+            assert_eq!(code, expected, "{link} {path}");
         }
     }
 

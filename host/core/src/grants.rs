@@ -9,23 +9,55 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::model::Requirements;
+use crate::model::{CallNeed, Fetch, LinkPath, Requirements};
+use crate::paths;
+use crate::secret::{self, Place};
 use crate::topics;
 
-/// Topics granted on one link.
+/// What is granted on one link; which of it means anything depends on the link's kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct TopicGrant {
-    /// Filters it may subscribe.
+#[serde(default)]
+pub struct LinkGrant {
+    /// Topic filters it may subscribe.
     pub subscribe: Vec<String>,
-    /// Filters it may publish under.
+    /// Topic filters it may publish under.
     pub publish: Vec<String>,
+    /// Routes it may serve.
+    pub serve: Vec<RouteGrant>,
+    /// Requests it may send.
+    pub call: Vec<CallGrant>,
+    /// Directories it may list, and take files from.
+    pub files: Vec<String>,
+}
+
+/// A route an adapter may serve.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RouteGrant {
+    /// Upper-case method.
+    pub method: String,
+    /// Absolute path; `*` stands for one segment.
+    pub path: String,
+}
+
+/// A kind of request an adapter may send.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallGrant {
+    /// Upper-case method.
+    pub method: String,
+    /// Absolute path; `*` stands for one segment.
+    pub path: String,
+    /// The secrets it may have filled in, each with the only place it may be filled in at.
+    pub secrets: BTreeMap<String, Place>,
+    /// The secrets it may have captured from the answer, each with the JSON pointer to it.
+    pub capture: BTreeMap<String, String>,
 }
 
 /// What the operator allows one adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Grants {
-    /// Topics by link.
-    pub links: BTreeMap<String, TopicGrant>,
+    /// Topics, routes, requests and directories by link.
+    pub links: BTreeMap<String, LinkGrant>,
     /// URL prefixes it may have artifacts downloaded from.
     pub download: Vec<String>,
     /// Targets it may see and update, in the order of the configuration.
@@ -55,7 +87,7 @@ impl Grants {
     /// What of these requirements is not granted.
     pub fn denials(&self, asked: &Requirements) -> Vec<Denial> {
         let mut denials = Vec::new();
-        let none = TopicGrant::default();
+        let none = LinkGrant::default();
         for needs in &asked.topics {
             let grant = self.links.get(&needs.link).unwrap_or(&none);
             for (verb, wanted, granted) in [
@@ -78,25 +110,36 @@ impl Grants {
             }
         }
         for route in &asked.routes {
-            denials.push(Denial {
-                asked: format!(
-                    "serve {} {} on link `{}`",
-                    route.method, route.path, route.link
-                ),
-                missing: "nothing: this version of otahost has no `http_server` link yet".into(),
-            });
+            let grant = self.links.get(&route.link).unwrap_or(&none);
+            let granted = |g: &RouteGrant| {
+                g.method == route.method && paths::pattern_covers(&g.path, &route.path)
+            };
+            if !grant.serve.iter().any(granted) {
+                let named = format!("{} {}", route.method, route.path);
+                denials.push(Denial {
+                    asked: format!("serve {named} on link `{}`", route.link),
+                    missing: format!("\"{named}\" to grants.links.{}.serve", route.link),
+                });
+            }
         }
         for call in &asked.calls {
-            denials.push(Denial {
-                asked: format!("call {} {} on link `{}`", call.method, call.path, call.link),
-                missing: "nothing: this version of otahost has no `http_client` link yet".into(),
-            });
+            let grant = self.links.get(&call.link).unwrap_or(&none);
+            let granted = |g: &CallGrant| {
+                g.method == call.method
+                    && paths::pattern_covers(&g.path, &call.path)
+                    && call.secrets.iter().all(|s| g.secrets.contains_key(s))
+            };
+            if !grant.call.iter().any(granted) {
+                denials.push(call_denial(call));
+            }
         }
         for source in &asked.sources {
-            denials.push(Denial {
-                asked: format!("read files of link `{source}`"),
-                missing: "nothing: this version of otahost has no link with files yet".into(),
-            });
+            if self.links.get(source).is_none_or(|g| g.files.is_empty()) {
+                denials.push(Denial {
+                    asked: format!("read files of link `{source}`"),
+                    missing: format!("the directories to grants.links.{source}.files, as in `links.{source}.files = [\"/\"]`"),
+                });
+            }
         }
         for prefix in &asked.downloads {
             if !self
@@ -119,6 +162,104 @@ impl Grants {
             }
         }
         denials
+    }
+}
+
+fn call_denial(call: &CallNeed) -> Denial {
+    let secrets = call.secrets.join("`, `");
+    let (with, table) = if call.secrets.is_empty() {
+        (String::new(), String::new())
+    } else {
+        let places: Vec<String> = call
+            .secrets
+            .iter()
+            .map(|s| format!("{s} = \"body\""))
+            .collect();
+        (
+            format!(" with the secrets `{secrets}`"),
+            format!(", secrets = {{ {} }}", places.join(", ")),
+        )
+    };
+    Denial {
+        asked: format!(
+            "call {} {} on link `{}`{with}",
+            call.method, call.path, call.link
+        ),
+        missing: format!(
+            "{{ method = \"{}\", path = \"{}\"{table} }} to grants.links.{}.call",
+            call.method, call.path, call.link
+        ),
+    }
+}
+
+impl Grants {
+    /// What of a request is not granted: its secrets in their places, and what it captures. The text ends with what to add.
+    ///
+    /// # Errors
+    /// The denial.
+    pub fn allows_call(&self, fetch: &Fetch) -> Result<(), Denial> {
+        let path = paths::without_query(&fetch.path);
+        let mut candidates = self
+            .links
+            .get(&fetch.link)
+            .into_iter()
+            .flat_map(|g| &g.call)
+            .filter(|g| g.method == fetch.method && paths::pattern_matches(&g.path, path))
+            .peekable();
+        if candidates.peek().is_none() {
+            return Err(Denial {
+                asked: format!("call {} {path} on link `{}`", fetch.method, fetch.link),
+                missing: format!(
+                    "{{ method = \"{}\", path = \"{path}\" }} to grants.links.{}.call",
+                    fetch.method, fetch.link
+                ),
+            });
+        }
+        let uses = secret::uses(fetch);
+        let missing = |grant: &CallGrant| {
+            let place = uses
+                .iter()
+                .find(|(name, place)| grant.secrets.get(name) != Some(place));
+            if let Some((name, place)) = place {
+                return Some((
+                    format!("fill secret `{name}` into the {place}"),
+                    format!("secrets = {{ {name} = \"{place}\" }}"),
+                ));
+            }
+            let capture = fetch
+                .captures
+                .iter()
+                .find(|c| grant.capture.get(&c.secret) != Some(&c.pointer))?;
+            Some((
+                format!(
+                    "capture `{}` as secret `{}`",
+                    capture.pointer, capture.secret
+                ),
+                format!(
+                    "capture = {{ {} = \"{}\" }}",
+                    capture.secret, capture.pointer
+                ),
+            ))
+        };
+        let mut first = None;
+        for grant in candidates {
+            match missing(grant) {
+                None => return Ok(()),
+                Some(what) => first = first.or(Some(what)),
+            }
+        }
+        let (what, add) = first.expect("there was a candidate, and it missed something");
+        Err(Denial {
+            asked: format!("{what} of {} {path} on link `{}`", fetch.method, fetch.link),
+            missing: format!("{add} to that entry of grants.links.{}.call", fetch.link),
+        })
+    }
+
+    /// True when a path on a link may be listed, or a file there be taken.
+    pub fn allows_file(&self, place: &LinkPath) -> bool {
+        self.links
+            .get(&place.link)
+            .is_some_and(|g| g.files.iter().any(|d| paths::within(d, &place.path)))
     }
 }
 
@@ -217,9 +358,9 @@ mod tests {
         let grants = Grants {
             links: [(
                 "cloud".to_owned(),
-                TopicGrant {
+                LinkGrant {
                     subscribe: vec!["a/+".into()],
-                    publish: vec![],
+                    ..LinkGrant::default()
                 },
             )]
             .into(),

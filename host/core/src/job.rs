@@ -9,6 +9,7 @@
 //!
 //! How every phase answers to what can happen is printed by [`table`](crate::job::table()) into `host/core/JOBS.md`.
 
+mod after;
 mod moves;
 mod table;
 mod words;
@@ -16,6 +17,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Dedupe, InstallReport, Instant, JobPlan, JobReport, Millis, Phase, Reason};
+use crate::policy::memory::Pace;
 
 pub use table::table;
 pub use words::{Action, Applied, Fit, Input, Standing};
@@ -102,6 +104,12 @@ pub struct InstallState {
     pub old_version: Option<String>,
     /// Set once the payload is verified and staged.
     pub staged: Option<Staged>,
+    /// What is staged has to be handed over before it can be activated.
+    pub delivers: bool,
+    /// It was handed over.
+    pub delivered: bool,
+    /// Progress of the phase as whoever works on it says it, 0 to 100; not committed.
+    pub percent: u8,
     /// SHA-256 of the payload: the image's identity, however it was signed.
     pub image_sha256: Option<String>,
     /// The rollback index its signature names.
@@ -318,6 +326,7 @@ impl Job {
         match &state.outcome {
             Some(outcome) => outcome.phase,
             None if index == self.current => self.phase,
+            None if state.delivered => Phase::Delivered,
             None if state.staged.is_some() => Phase::Prepared,
             None => Phase::Queued,
         }
@@ -336,13 +345,31 @@ impl Job {
     }
 }
 
+impl Job {
+    /// How long this job took behind its download, when it has one install and all of its way is remembered.
+    pub fn pace(&self, now: Instant) -> Option<Pace> {
+        let entered = |phase| self.history.iter().find(|l| l.phase == phase).map(|l| l.at);
+        let (installing, activating) = (entered(Phase::Installing)?, entered(Phase::Activating)?);
+        let [state] = self.installs.as_slice() else {
+            return None;
+        };
+        let flash = activating.checked_sub(installing)?.max(1);
+        let bytes = state.staged.as_ref()?.len;
+        Some(Pace {
+            flash_rate: bytes.saturating_mul(1_000) / flash,
+            switch: now.checked_sub(activating)?,
+        })
+    }
+}
+
 fn percent(phase: Phase, state: &InstallState) -> u8 {
     match (phase, state.total) {
         (Phase::Downloading | Phase::Waiting, Some(total)) if total > 0 => {
             u8::try_from(u128::from(state.received.min(total)) * 100 / u128::from(total))
                 .unwrap_or(100)
         }
-        (Phase::Succeeded, _) => 100,
+        (Phase::Delivering | Phase::Installing | Phase::Activating, _) => state.percent.min(100),
+        (Phase::Delivered | Phase::Succeeded, _) => 100,
         _ => 0,
     }
 }

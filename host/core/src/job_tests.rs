@@ -67,7 +67,17 @@ fn staged() -> Input {
         size: 100,
         version: None,
         rollback_index: None,
+        delivers: false,
     }
+}
+
+/// The same for an install whose payload has to be handed over.
+fn staged_to_deliver() -> Input {
+    let mut input = staged();
+    if let Input::Staged { delivers, .. } = &mut input {
+        *delivers = true;
+    }
+    input
 }
 
 fn open() -> Input {
@@ -796,6 +806,184 @@ fn mixed_outcomes_are_said_as_partial_and_the_rest_is_not_touched() {
     );
 }
 
+// ---- handing over ----
+
+/// Up to the first handing over.
+fn at_delivering(mut job: Job) -> Job {
+    let staged = vec![staged_to_deliver(); job.installs.len()];
+    drive(&mut job, [Input::Begin, open()]);
+    drive(&mut job, staged);
+    drive(&mut job, [open()]);
+    let read_back = vec![Input::ReadBack; job.installs.len()];
+    assert_eq!(drive(&mut job, read_back), changed(&[Action::Deliver]));
+    assert_eq!(job.phase, Phase::Delivering);
+    job
+}
+
+#[test]
+fn what_has_to_be_handed_over_is_after_everything_was_read_back_and_before_the_switch_is_asked_for()
+{
+    let mut job = at_delivering(job());
+    assert_eq!(drive(&mut job, [Input::Working(40)]), Applied::Progressed);
+    assert_eq!(job.report(false, 0).installs[0].percent, 40);
+    assert_eq!(
+        drive(&mut job, [Input::Delivered]),
+        changed(&[Action::CheckGate(GateAt::Activation)])
+    );
+    let report = job.report(false, 0);
+    assert_eq!(
+        (report.phase, report.installs[0].percent),
+        (Phase::Delivered, 100)
+    );
+    assert_eq!(
+        drive(&mut job, [wait()]),
+        changed(&[Action::CheckGateIn(30_000)])
+    );
+    assert_eq!(
+        drive(&mut job, [Input::GateAgain, open()]),
+        changed(&[Action::Activate])
+    );
+    assert_eq!(drive(&mut job, [Input::Working(7)]), Applied::Progressed);
+    assert_eq!(job.report(false, 0).installs[0].percent, 7);
+}
+
+#[test]
+fn of_two_targets_each_is_handed_its_own_and_one_that_needs_none_is_left_out() {
+    // The drone goes first, the dock is the device itself.
+    let mut both = at_delivering(job_of_two());
+    assert_eq!(both.current_target(), "drone");
+    assert_eq!(
+        drive(&mut both, [Input::Delivered]),
+        changed(&[Action::Deliver])
+    );
+    assert_eq!(both.current_target(), "dock");
+    let phases = |job: &Job| -> Vec<Phase> {
+        let report = job.report(false, 0);
+        report
+            .installs
+            .iter()
+            .map(|install| install.phase)
+            .collect()
+    };
+    assert_eq!(phases(&both), [Phase::Delivering, Phase::Delivered]);
+    drive(&mut both, [Input::Delivered]);
+    assert_eq!(phases(&both), [Phase::Delivered, Phase::Delivered]);
+
+    let mut one = job_of_two();
+    drive(
+        &mut one,
+        [Input::Begin, open(), staged(), staged_to_deliver(), open()],
+    );
+    assert_eq!(
+        drive(&mut one, [Input::ReadBack, Input::ReadBack]),
+        changed(&[Action::Deliver])
+    );
+    assert_eq!(one.current_target(), "drone");
+    assert_eq!(
+        drive(&mut one, [Input::Delivered]),
+        changed(&[Action::CheckGate(GateAt::Activation)])
+    );
+}
+
+#[test]
+fn handing_over_can_be_cancelled_and_paused_and_begins_anew_after_it() {
+    let mut cancelled = at_delivering(job());
+    assert_eq!(
+        drive(&mut cancelled, [cancel()]),
+        changed(&[Action::StopTransfer])
+    );
+    assert_eq!(cancelled.phase, Phase::Cancelled);
+    let mut paused = at_delivering(job());
+    assert_eq!(
+        drive(&mut paused, [Input::Pause]),
+        changed(&[Action::StopTransfer])
+    );
+    assert_eq!(
+        drive(&mut paused, [Input::Delivered]),
+        Applied::Stale,
+        "it came late"
+    );
+    // What is staged may have lain there for long.
+    assert_eq!(
+        drive(&mut paused, [Input::Resume]),
+        changed(&[Action::ReadBack])
+    );
+    assert_eq!(
+        drive(&mut paused, [Input::ReadBack]),
+        changed(&[Action::Deliver])
+    );
+    let mut late = at_delivering(job());
+    assert_eq!(
+        drive(&mut late, [Input::Deadline]),
+        changed(&[Action::StopTransfer])
+    );
+    assert_eq!(ended(&late), (Phase::Failed, "deadline"));
+    assert_eq!(late.reason.unwrap().stage, "deliver");
+}
+
+#[test]
+fn a_handing_over_that_fails_keeps_its_stage_and_leaves_the_old_version() {
+    let mut job = at_delivering(job());
+    let reason = Reason::new("flash", "unpack", "the archive is refused");
+    drive(&mut job, [Input::FlashFailed(reason.clone())]);
+    assert_eq!((job.phase, job.reason), (Phase::Failed, Some(reason)));
+}
+
+#[test]
+fn what_was_handed_over_is_not_handed_over_again_after_a_restart() {
+    for waits in [false, true] {
+        let mut job = at_delivering(job());
+        drive(&mut job, [Input::Delivered]);
+        if waits {
+            drive(&mut job, [wait()]);
+        }
+        let restarted = job.apply(Input::Restarted { same_boot: false }, NEXT_BOOT, 2);
+        assert_eq!(restarted, changed(&[Action::CheckGate(GateAt::Activation)]));
+    }
+    // In its middle nobody knows how far it came.
+    let mut cut = at_delivering(job());
+    let restarted = cut.apply(Input::Restarted { same_boot: false }, NEXT_BOOT, 2);
+    assert_eq!(restarted, changed(&[Action::ReadBack]));
+    assert_eq!(
+        drive(&mut cut, [Input::ReadBack]),
+        changed(&[Action::Deliver])
+    );
+    // One of two has it; the other is read back again with everything else.
+    let mut half = at_delivering(job_of_two());
+    drive(&mut half, [Input::Delivered]);
+    half.apply(Input::Restarted { same_boot: true }, BOOT, 2);
+    assert_eq!(
+        drive(&mut half, [Input::ReadBack, Input::ReadBack]),
+        changed(&[Action::Deliver])
+    );
+    assert_eq!(half.current_target(), "dock");
+}
+
+#[test]
+fn a_switch_whose_end_nobody_saw_is_done_once_more_but_not_for_ever_and_never_called_undone() {
+    let unclear = || Input::Examined(Standing::Unclear, not_yet());
+    let mut job = at_activating();
+    for _ in 1..MAX_TRIES {
+        assert_eq!(
+            job.apply(unclear(), NEXT_BOOT, 2),
+            changed(&[Action::ReadBack])
+        );
+        assert_eq!(
+            job.apply(Input::ReadBack, NEXT_BOOT, 2),
+            changed(&[Action::Activate])
+        );
+    }
+    assert_eq!(
+        job.apply(unclear(), NEXT_BOOT, 2),
+        changed(&[Action::RollBack])
+    );
+    assert_eq!(
+        job.apply(unclear(), NEXT_BOOT, 2),
+        changed(&[Action::RollBack])
+    );
+    assert_eq!(job.phase, Phase::Activating);
+}
+
 // ---- properties ----
 
 fn any_input() -> impl Strategy<Value = Input> {
@@ -804,7 +992,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Standing::New { confirmed: true }),
         Just(Standing::NotActivated),
         Just(Standing::Pending),
-        Just(Standing::FellBack)
+        Just(Standing::FellBack),
+        Just(Standing::Unclear)
     ];
     let fit = prop_oneof![
         Just(Fit::Fits),
@@ -821,6 +1010,9 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => (0u64..200).prop_map(|received| Input::Progress { received, total: Some(100) }),
         1 => Just(Input::AllReceived),
         4 => Just(staged()),
+        4 => Just(staged_to_deliver()),
+        4 => Just(Input::Delivered),
+        2 => (0u8..=255).prop_map(Input::Working),
         1 => any::<bool>().prop_map(broken),
         1 => Just(Input::Retry(None)),
         4 => Just(Input::ReadBack),
@@ -863,8 +1055,13 @@ proptest! {
             if let Applied::Changed(actions) = &applied {
                 // Nothing is activated before everything was staged and read back.
                 prop_assert!(!actions.contains(&Action::Activate) || job.installs.iter().all(|s| s.staged.is_some()));
+                // Nor before everything that has to be handed over was; and nothing is handed over after that.
+                prop_assert!(!actions.contains(&Action::Activate) || job.installs.iter().all(|s| s.delivered || !s.delivers));
+                prop_assert!(!actions.contains(&Action::Deliver) || job.phase == Phase::Delivering && !job.paused);
                 prop_assert!(!actions.contains(&Action::Reboot) || job.phase.is_past_return());
             }
+            prop_assert!(job.report(false, 0).installs.iter().all(|install| install.percent <= 100));
+            prop_assert!(job.installs.iter().all(|s| s.delivers || !s.delivered));
             prop_assert!(job.history.len() <= MAX_HISTORY);
             if matches!(applied, Applied::Unchanged(_) | Applied::Stale | Applied::TooLate) {
                 prop_assert_eq!(&job, &before);

@@ -9,6 +9,8 @@ pub mod bytes_as_base64;
 pub mod grants;
 pub mod job;
 pub mod model;
+pub mod paths;
 pub mod policy;
+pub mod secret;
 pub mod topics;
 pub mod view;

@@ -311,6 +311,29 @@ pub enum ArtifactSource {
     File(String),
 }
 
+impl ArtifactSource {
+    /// Forgets what may have been a signature or a token: the query, and what stands before the host. What remains can be shown, and
+    /// fetched no more.
+    pub fn forget_query(&mut self) {
+        let shown = self.to_string();
+        match self {
+            ArtifactSource::Url(url) => *url = shown,
+            ArtifactSource::OnLink(place) => {
+                place.path = crate::paths::without_query(&place.path).to_owned();
+            }
+            ArtifactSource::File(_) => {}
+        }
+    }
+}
+
+impl Artifact {
+    /// What a platform calls the content, by which it is known again before it is fetched: its digests, and its identity.
+    pub fn marks(&self) -> Vec<String> {
+        let identity = self.identity.iter().map(|id| format!("identity:{id}"));
+        self.digests.iter().cloned().chain(identity).collect()
+    }
+}
+
 impl fmt::Display for ArtifactSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -327,7 +350,9 @@ impl fmt::Display for ArtifactSource {
                     None => f.write_str(shown),
                 }
             }
-            ArtifactSource::OnLink(p) => write!(f, "{}:{}", p.link, p.path),
+            ArtifactSource::OnLink(p) => {
+                write!(f, "{}:{}", p.link, crate::paths::without_query(&p.path))
+            }
             ArtifactSource::File(path) => f.write_str(path),
         }
     }

@@ -11,6 +11,7 @@ pub mod sim;
 
 use std::fmt::Debug;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use place::Place;
@@ -26,6 +27,21 @@ pub enum Open {
     Write,
     /// For reading and writing; made empty when it does not exist.
     Create,
+    /// For reading and writing; made, and nothing may have the name yet, not even a link.
+    New,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An ordinary file, or a block device.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link, wherever it leads.
+    Link,
+    /// Anything else: a pipe, a socket.
+    Other,
 }
 
 /// A place to keep files: directories and block devices.
@@ -46,6 +62,59 @@ pub trait Disk: Debug + Send + Sync {
     fn list(&self, place: &Place) -> io::Result<Vec<String>>;
     /// Bytes free for us at this place; `None` where nobody can say.
     fn free_space(&self, place: &Place) -> io::Result<Option<u64>>;
+
+    /// The same storage with this directory as its data directory: no path on it, and no link in it, leads out. What is made there is
+    /// readable for everybody, unlike the agent's own files, as far as the process's umask allows. The data directory as a whole and
+    /// `/` are refused.
+    fn confined(&self, directory: &Place) -> io::Result<Arc<dyn Disk>> {
+        Err(unsupported("be confined to", directory))
+    }
+    /// What a name stands for; `None` where there is none. A link is not followed.
+    fn kind(&self, place: &Place) -> io::Result<Option<Kind>> {
+        Err(unsupported("tell what is at", place))
+    }
+    /// Makes a symbolic link with this content, which is relative. Nothing may have the name yet. Lasts after `sync_dir`.
+    fn make_link(&self, place: &Place, content: &Path) -> io::Result<()> {
+        let _ = content;
+        Err(unsupported("make the link", place))
+    }
+    /// The content of a symbolic link.
+    fn read_link(&self, place: &Place) -> io::Result<PathBuf> {
+        Err(unsupported("read the link", place))
+    }
+    /// Removes an empty directory. Lasts after `sync_dir` of the one above. One that is not there is no error.
+    fn remove_dir(&self, place: &Place) -> io::Result<()> {
+        Err(unsupported("remove the directory", place))
+    }
+
+    /// Removes a directory with all that is in it, or whatever else has the name. Links are removed and not followed. Lasts after
+    /// `sync_dir` of the directory above. What is not there is no error; after an error a part of it may be gone.
+    fn remove_tree(&self, place: &Place) -> io::Result<()> {
+        place.check_has_name()?;
+        // The directories still to be emptied, innermost last.
+        let mut open = vec![place.clone()];
+        match self.kind(place)? {
+            Some(Kind::Dir) => {}
+            Some(_) => return self.remove(place),
+            None => return Ok(()),
+        }
+        while let Some(at) = open.last().cloned() {
+            let before = open.len();
+            for name in self.list(&at)? {
+                let inner = at.join(&name);
+                match self.kind(&inner)? {
+                    Some(Kind::Dir) => open.push(inner),
+                    Some(_) => self.remove(&inner)?,
+                    None => {}
+                }
+            }
+            if open.len() == before {
+                self.remove_dir(&at)?;
+                open.pop();
+            }
+        }
+        Ok(())
+    }
 
     /// Reads a whole file, refusing one that is larger than `limit` bytes.
     fn read(&self, place: &Place, limit: u64) -> io::Result<Vec<u8>> {
@@ -91,6 +160,10 @@ pub trait DiskFile: Debug + Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes the content and length durable.
     fn sync(&self) -> io::Result<()>;
+    /// Lets everybody who may read the file run it as a program. The simulated disk keeps no permissions.
+    fn set_executable(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes what is read from now on come from the medium and not from the system's memory of it, as far as the system lets us:
     /// for whoever checks that the medium kept what was written. Syncs where it has to. Where there is no such memory it does
     /// nothing.
@@ -99,6 +172,24 @@ pub trait DiskFile: Debug + Send + Sync {
     }
     /// True for a block device, whose length never changes.
     fn is_device(&self) -> bool;
+}
+
+fn unsupported(what: &str, place: &Place) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("this storage cannot {what} {place}"),
+    )
+}
+
+/// Refuses the content of a link that nobody could follow from another place.
+fn check_link(place: &Place, content: &Path) -> io::Result<()> {
+    if content.as_os_str().is_empty() || content.has_root() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("cannot make the link {place}: its content must be a relative path"),
+        ));
+    }
+    Ok(())
 }
 
 /// Answers a `set_len` on a block device, where nothing is to be done and only the capacity can be missed.

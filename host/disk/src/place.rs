@@ -86,6 +86,14 @@ impl Place {
         Ok(())
     }
 
+    /// A place below it.
+    pub fn join(&self, path: impl AsRef<Path>) -> Place {
+        match self {
+            Place::Data(above) => Place::Data(above.join(path)),
+            Place::Operator(above) => Place::Operator(above.join(path)),
+        }
+    }
+
     /// A place beside it whose name has this ending added.
     pub fn with_suffix(&self, suffix: &str) -> Place {
         let add = |p: &Path| {

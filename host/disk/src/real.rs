@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,10 +13,26 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
-use crate::{Disk, DiskFile, Open, Place};
+use crate::{Disk, DiskFile, Kind, Open, Place};
 
 /// The file whose lock says that an agent is at work in the data directory. It stays there, empty.
 const LOCK: &str = "otahost.lock";
+
+/// Modes of what is made in the agent's own data directory, and in one that is handed to others.
+const PRIVATE: Modes = Modes {
+    file: 0o600,
+    dir: 0o700,
+};
+const SHARED: Modes = Modes {
+    file: 0o644,
+    dir: 0o755,
+};
+
+#[derive(Debug, Clone, Copy)]
+struct Modes {
+    file: u32,
+    dir: u32,
+}
 
 /// The disk of the device we run on.
 ///
@@ -25,6 +41,7 @@ const LOCK: &str = "otahost.lock";
 pub struct RealDisk {
     /// None for a disk that serves the operator's paths only.
     data: Option<Dir>,
+    modes: Modes,
     /// Locked; the lock goes with the handle, also when the process is killed.
     _lock: Option<File>,
 }
@@ -65,6 +82,7 @@ impl RealDisk {
         let data = Dir::open_ambient_dir(data_dir, cap_std::ambient_authority()).map_err(named)?;
         Ok(RealDisk {
             data: Some(data),
+            modes: PRIVATE,
             _lock: Some(lock),
         })
     }
@@ -73,6 +91,7 @@ impl RealDisk {
     pub fn operator_only() -> RealDisk {
         RealDisk {
             data: None,
+            modes: PRIVATE,
             _lock: None,
         }
     }
@@ -87,8 +106,23 @@ impl RealDisk {
         self.data.as_ref().ok_or_else(none)
     }
 
+    /// A directory and those above it, with our mode and not whatever the umask leaves.
+    fn create_data_dir(&self, path: &Path) -> io::Result<()> {
+        let data = self.data()?;
+        let mut builder = cap_std::fs::DirBuilder::new();
+        builder.recursive(true);
+        cap_std::fs::DirBuilderExt::mode(&mut builder, self.modes.dir);
+        data.create_dir_with(path, &builder)
+    }
+
     fn open_data(&self, path: &Path, how: Open) -> io::Result<RealFile> {
-        match self.data()?.metadata(path) {
+        let looked = match how {
+            // Whatever has the name stands in the way, and `create_new` says so.
+            Open::New => Err(io::ErrorKind::NotFound.into()),
+            Open::Read | Open::Write | Open::Create => self.data()?.metadata(path),
+        };
+        let may_be_missing = matches!(how, Open::Create | Open::New);
+        match looked {
             Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(found) if !found.is_file() => {
                 return Err(io::Error::new(
@@ -97,7 +131,7 @@ impl RealDisk {
                 ));
             }
             Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound && how == Open::Create => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound && may_be_missing => {}
             Err(e) => return Err(e),
         }
         let mut options = OpenOptions::new();
@@ -105,7 +139,8 @@ impl RealDisk {
             .read(true)
             .write(how != Open::Read)
             .create(how == Open::Create)
-            .mode(0o600);
+            .create_new(how == Open::New)
+            .mode(self.modes.file);
         Ok(RealFile {
             file: self.data()?.open_with(path, &options)?.into_std(),
             place: Place::data(path),
@@ -135,7 +170,12 @@ fn create_durably(dir: &Path) -> io::Result<()> {
 
 fn open_operator(path: &Path, how: Open) -> io::Result<RealFile> {
     // Asked before opening, because opening a pipe would wait for its other end.
-    let device = match fs::metadata(path) {
+    let looked = match how {
+        Open::New => Err(io::ErrorKind::NotFound.into()),
+        Open::Read | Open::Write | Open::Create => fs::metadata(path),
+    };
+    let may_be_missing = matches!(how, Open::Create | Open::New);
+    let device = match looked {
         Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(found) if found.is_file() => false,
         Ok(found) if found.file_type().is_block_device() => true,
@@ -145,13 +185,14 @@ fn open_operator(path: &Path, how: Open) -> io::Result<RealFile> {
                 "it is neither a file nor a block device",
             ));
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound && how == Open::Create => false,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && may_be_missing => false,
         Err(e) => return Err(e),
     };
     let mut file = File::options()
         .read(true)
         .write(how != Open::Read)
         .create(how == Open::Create)
+        .create_new(how == Open::New)
         .truncate(false)
         .open(path)?;
     let capacity = if device {
@@ -225,7 +266,7 @@ impl Disk for RealDisk {
         let path = checked(place)?;
         match place {
             Place::Data(_) if path == Path::new(".") => Ok(()),
-            Place::Data(_) => self.data()?.create_dir_all(path),
+            Place::Data(_) => self.create_data_dir(&path),
             Place::Operator(_) => fs::create_dir_all(path),
         }
         .map_err(named("make the directory", place))
@@ -253,7 +294,7 @@ impl Disk for RealDisk {
                     for entry in self.data()?.read_dir(&path)? {
                         names.push(entry?.file_name().to_string_lossy().into_owned());
                     }
-                    if path == Path::new(".") {
+                    if path == Path::new(".") && self._lock.is_some() {
                         names.retain(|name| name != LOCK);
                     }
                 }
@@ -304,6 +345,95 @@ impl Disk for RealDisk {
             Ok(None)
         };
         ask().map_err(named("find the free space of", place))
+    }
+
+    fn confined(&self, directory: &Place) -> io::Result<Arc<dyn Disk>> {
+        directory.check_has_name()?;
+        let path = checked(directory)?;
+        let open = || match directory {
+            Place::Data(_) => self.data()?.open_dir(&path),
+            Place::Operator(_) => Dir::open_ambient_dir(&path, cap_std::ambient_authority()),
+        };
+        Ok(Arc::new(RealDisk {
+            data: Some(open().map_err(named("use the directory", directory))?),
+            modes: SHARED,
+            _lock: None,
+        }))
+    }
+
+    fn kind(&self, place: &Place) -> io::Result<Option<Kind>> {
+        let path = checked(place)?;
+        let of = |is_dir: bool, is_link: bool, is_file: bool| match (is_dir, is_link, is_file) {
+            (true, _, _) => Kind::Dir,
+            (_, true, _) => Kind::Link,
+            (_, _, true) => Kind::File,
+            _ => Kind::Other,
+        };
+        let found = match place {
+            Place::Data(_) => self.data()?.symlink_metadata(&path).map(|found| {
+                let file = found.is_file()
+                    || cap_std::fs::FileTypeExt::is_block_device(&found.file_type());
+                of(found.is_dir(), found.is_symlink(), file)
+            }),
+            Place::Operator(_) => fs::symlink_metadata(&path).map(|found| {
+                let file = found.is_file() || found.file_type().is_block_device();
+                of(found.is_dir(), found.is_symlink(), file)
+            }),
+        };
+        match found {
+            Ok(kind) => Ok(Some(kind)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(named("look at", place)(e)),
+        }
+    }
+
+    fn make_link(&self, place: &Place, content: &Path) -> io::Result<()> {
+        place.check_has_name()?;
+        crate::check_link(place, content)?;
+        let path = checked(place)?;
+        match place {
+            Place::Data(_) => self.data()?.symlink(content, path),
+            Place::Operator(_) => std::os::unix::fs::symlink(content, path),
+        }
+        .map_err(named("make the link", place))
+    }
+
+    fn read_link(&self, place: &Place) -> io::Result<PathBuf> {
+        let path = checked(place)?;
+        match place {
+            Place::Data(_) => self.data()?.read_link_contents(path),
+            Place::Operator(_) => fs::read_link(path),
+        }
+        .map_err(named("read the link", place))
+    }
+
+    fn remove_dir(&self, place: &Place) -> io::Result<()> {
+        place.check_has_name()?;
+        let path = checked(place)?;
+        let removed = match place {
+            Place::Data(_) => self.data()?.remove_dir(path),
+            Place::Operator(_) => fs::remove_dir(path),
+        };
+        match removed {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(named("remove the directory", place)),
+        }
+    }
+
+    /// The system's own way: it also takes names that are no UTF-8.
+    fn remove_tree(&self, place: &Place) -> io::Result<()> {
+        place.check_has_name()?;
+        match self.kind(place)? {
+            Some(Kind::Dir) => {}
+            Some(_) => return self.remove(place),
+            None => return Ok(()),
+        }
+        let path = checked(place)?;
+        match place {
+            Place::Data(_) => self.data()?.remove_dir_all(path),
+            Place::Operator(_) => fs::remove_dir_all(path),
+        }
+        .map_err(named("remove the directory", place))
     }
 }
 
@@ -387,6 +517,16 @@ impl DiskFile for RealFile {
         self.file.sync_data().map_err(named("sync", &self.place))
     }
 
+    fn set_executable(&self) -> io::Result<()> {
+        let make = || {
+            let mode = self.file.metadata()?.permissions().mode();
+            // Whoever may read it may run it.
+            let mode = mode | ((mode & 0o444) >> 2);
+            self.file.set_permissions(fs::Permissions::from_mode(mode))
+        };
+        make().map_err(named("make executable", &self.place))
+    }
+
     fn forget_cached(&self) -> io::Result<()> {
         // Only pages that are on the medium already are ever let go.
         self.sync()?;
@@ -403,153 +543,5 @@ impl DiskFile for RealFile {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    /// `TMPFS_MAGIC` of statfs(2).
-    const TMPFS: i64 = 0x0102_1994;
-
-    #[test]
-    fn a_second_agent_is_told_which_directory_is_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("a/b");
-        let first = RealDisk::new(&data).unwrap();
-        let refused = RealDisk::new(&data).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
-        assert!(
-            refused.to_string().contains(&data.display().to_string()),
-            "{refused}"
-        );
-        drop(first);
-        RealDisk::new(&data).unwrap();
-    }
-
-    #[test]
-    fn the_lock_is_no_file_of_ours() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = RealDisk::new(dir.path()).unwrap();
-        assert_eq!(disk.list(&Place::data("")).unwrap(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn nothing_in_the_data_directory_leads_out_of_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
-        let disk = RealDisk::new(&data).unwrap();
-        fs::write(dir.path().join("outside"), b"secret").unwrap();
-        symlink(dir.path().join("outside"), data.join("absolute")).unwrap();
-        symlink("../outside", data.join("relative")).unwrap();
-        symlink("..", data.join("up")).unwrap();
-        for path in [
-            "absolute",
-            "relative",
-            "up/outside",
-            "../outside",
-            "/etc/hostname",
-            "a/../../outside",
-        ] {
-            for how in [Open::Read, Open::Write, Open::Create] {
-                disk.open(&Place::data(path), how).expect_err(path);
-            }
-        }
-        disk.replace(&Place::data("up/outside"), b"x").unwrap_err();
-        disk.remove(&Place::data("up/outside")).unwrap_err();
-        disk.create_dir(&Place::data("up/dir")).unwrap_err();
-        disk.list(&Place::data("up")).unwrap_err();
-        assert_eq!(fs::read(dir.path().join("outside")).unwrap(), b"secret");
-        assert!(!dir.path().join("dir").exists());
-    }
-
-    #[test]
-    fn errors_name_the_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = RealDisk::new(dir.path()).unwrap();
-        let missing = disk.open(&Place::data("jobs/7"), Open::Read).unwrap_err();
-        assert!(missing.to_string().contains("{data}/jobs/7"), "{missing}");
-        let relative = disk
-            .open(&Place::operator("slot_a"), Open::Read)
-            .unwrap_err();
-        assert!(
-            relative.to_string().contains("slot_a") && relative.to_string().contains("absolute"),
-            "{relative}"
-        );
-    }
-
-    #[test]
-    fn what_is_neither_file_nor_block_device_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = RealDisk::new(dir.path()).unwrap();
-        let refused = disk
-            .open(&Place::operator("/dev/null"), Open::Write)
-            .unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{refused}");
-    }
-
-    #[test]
-    fn free_space_is_known_before_the_file_is_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = RealDisk::new(&dir.path().join("data")).unwrap();
-        assert!(disk.free_space(&Place::data("not/yet")).unwrap().unwrap() > 0);
-        assert!(disk.free_space(&Place::data("")).unwrap().unwrap() > 0);
-        assert!(
-            disk.free_space(&Place::operator(dir.path().join("not/yet")))
-                .unwrap()
-                .unwrap()
-                > 0
-        );
-    }
-
-    #[test]
-    fn growth_takes_its_blocks_at_once() {
-        use std::os::unix::fs::MetadataExt;
-        let dir = tempfile::tempdir().unwrap();
-        let disk = RealDisk::new(dir.path()).unwrap();
-        let file = disk.open(&Place::data("f"), Open::Create).unwrap();
-        // Where the file system cannot allocate there is nothing to promise.
-        let probe = File::create(dir.path().join("probe")).unwrap();
-        if rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, 4096).is_err() {
-            return;
-        }
-        file.set_len(1 << 20).unwrap();
-        assert!(fs::metadata(dir.path().join("f")).unwrap().blocks() * 512 >= 1 << 20);
-    }
-
-    /// Whether the first bytes of a file are in the system's memory; `None` where the system does not say.
-    fn is_cached(path: &Path) -> Option<bool> {
-        use rustix::io::{ReadWriteFlags, preadv2};
-        let file = File::open(path).unwrap();
-        let mut bytes = [0; 16];
-        let mut into = [io::IoSliceMut::new(&mut bytes)];
-        match preadv2(&file, &mut into, 0, ReadWriteFlags::NOWAIT) {
-            Ok(_) => Some(true),
-            Err(Errno::AGAIN) => Some(false),
-            Err(_) => None,
-        }
-    }
-
-    #[test]
-    fn what_is_forgotten_is_read_from_the_medium_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = RealDisk::new(dir.path()).unwrap();
-        let path = dir.path().join("f");
-        let file = disk.open(&Place::data("f"), Open::Create).unwrap();
-        let content = vec![7; 1 << 20];
-        file.write_at(&content, 0).unwrap();
-        let before = is_cached(&path);
-        file.forget_cached().unwrap();
-        // A file system that lives in memory has nowhere else to read from, and some do not say.
-        let in_memory = rustix::fs::statfs(dir.path()).unwrap().f_type == TMPFS;
-        if before.is_some() && !in_memory {
-            assert_eq!((before, is_cached(&path)), (Some(true), Some(false)));
-        }
-        let mut back = vec![0; content.len()];
-        file.read_exact_at(&mut back, 0).unwrap();
-        assert_eq!(back, content);
-        let reader = disk.open(&Place::data("f"), Open::Read).unwrap();
-        reader.forget_cached().unwrap();
-    }
-}
+#[path = "real_tests.rs"]
+mod tests;

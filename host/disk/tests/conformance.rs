@@ -26,6 +26,12 @@ enum Action {
     List(&'static str),
     ReadWhole(&'static str),
     Replace(&'static str, usize),
+    MakeLink(&'static str, &'static str),
+    ReadLink(&'static str),
+    RemoveDir(&'static str),
+    RemoveTree(&'static str),
+    Kind(&'static str),
+    Confined(&'static str, &'static str),
 }
 
 /// Files, directories, a file where a directory should be, and ways out.
@@ -37,7 +43,21 @@ fn path() -> impl Strategy<Value = &'static str> {
 
 fn action() -> impl Strategy<Value = Action> {
     let handle = || 0..3usize;
-    let how = select(vec![Open::Read, Open::Write, Open::Create, Open::Create]);
+    let how = select(vec![
+        Open::Read,
+        Open::Write,
+        Open::Create,
+        Open::Create,
+        Open::New,
+    ]);
+    // Links have names of their own: the simulated disk follows none.
+    let link = || select(vec!["l", "d/l", "d/e/m"]);
+    let any = || {
+        select(vec![
+            "", "a", "d", "d/a", "d/e", "d/e/f", "l", "d/l", "d/e/m", "../x",
+        ])
+    };
+    let content = || select(vec!["a", "d/e", "../d", "gone", "/etc", ""]);
     let offset = || select(vec![0u64, 1, 511, 512, 4_095, 4_096, 9_000]);
     let len = || select(vec![0usize, 1, 300, 512, 5_000]);
     prop_oneof![
@@ -54,6 +74,14 @@ fn action() -> impl Strategy<Value = Action> {
         2 => path().prop_map(Action::List),
         2 => path().prop_map(Action::ReadWhole),
         1 => (path(), len()).prop_map(|(p, l)| Action::Replace(p, l)),
+        2 => (link(), content()).prop_map(|(l, c)| Action::MakeLink(l, c)),
+        1 => any().prop_map(Action::ReadLink),
+        1 => any().prop_map(Action::RemoveDir),
+        1 => any().prop_map(Action::RemoveTree),
+        1 => any().prop_map(Action::Kind),
+        1 => (any(), link()).prop_map(|(f, t)| Action::Rename(f, t)),
+        1 => any().prop_map(Action::Remove),
+        1 => (path(), path()).prop_map(|(d, p)| Action::Confined(d, p)),
     ]
 }
 
@@ -121,6 +149,20 @@ impl<'a> Subject<'a> {
             Action::List(path) => seen(self.disk.list(&self.at(path))),
             Action::ReadWhole(path) => seen(self.disk.read(&self.at(path), 10_000)),
             Action::Replace(path, len) => seen(self.disk.replace(&self.at(path), &vec![9; *len])),
+            Action::MakeLink(path, content) => {
+                seen(self.disk.make_link(&self.at(path), Path::new(content)))
+            }
+            Action::ReadLink(path) => seen(self.disk.read_link(&self.at(path))),
+            Action::RemoveDir(path) => seen(self.disk.remove_dir(&self.at(path))),
+            Action::RemoveTree(path) => seen(self.disk.remove_tree(&self.at(path))),
+            Action::Kind(path) => seen(self.disk.kind(&self.at(path))),
+            Action::Confined(directory, path) => {
+                seen(self.disk.confined(&self.at(directory)).and_then(|disk| {
+                    let place = Place::data(*path);
+                    disk.create_dir(&place)?;
+                    disk.list(&place)
+                }))
+            }
         }
     }
 }

@@ -516,3 +516,25 @@ fn an_operation_made_to_fail_has_not_happened_and_the_next_one_does() {
     f.sync().unwrap_err();
     assert_eq!(disk.image(Loss::AllDropped).read(&file("f")), some(b"old"));
 }
+
+#[test]
+fn links_and_removed_directories_last_when_the_directory_above_is_synced() {
+    let disk = disk_with(&[("d/f", b"1"), ("e/f", b"2")]);
+    let here = file("current");
+    disk.make_link(&here, std::path::Path::new("d")).unwrap();
+    assert_eq!(disk.image(Loss::AllDropped).read_link(&here), None);
+    disk.sync_dir(&here.parent()).unwrap();
+    let next = file("next");
+    disk.make_link(&next, std::path::Path::new("e")).unwrap();
+    disk.rename(&next, &here).unwrap();
+    let leads = |loss| disk.image(loss).read_link(&here).map(|to| to.to_path_buf());
+    assert_eq!(leads(Loss::AllDropped), Some("d".into()));
+    assert_eq!(leads(Loss::AllKept), Some("e".into()));
+    disk.sync_dir(&here.parent()).unwrap();
+    assert_eq!(leads(Loss::AllDropped), Some("e".into()));
+    disk.remove_tree(&file("d")).unwrap();
+    assert_eq!(disk.read_outside(&file("d/f")), None);
+    assert_eq!(disk.image(Loss::AllDropped).read(&file("d/f")), some(b"1"));
+    disk.sync_dir(&here.parent()).unwrap();
+    assert_eq!(disk.image(Loss::AllDropped).read(&file("d/f")), None);
+}

@@ -72,6 +72,25 @@ pub enum Key {
     },
     /// What the host knows of a target, by its id.
     Target(String),
+    /// A request or listing of an adapter that was not answered yet, or whose answer the adapter has not taken yet.
+    Call {
+        /// Counts up.
+        seq: u64,
+    },
+    /// A value of a link's vault. Its row is the only place where it is kept.
+    Secret {
+        /// The link.
+        link: String,
+        /// The secret's name.
+        name: String,
+    },
+    /// An alert that not every sink has taken yet.
+    Alert {
+        /// Counts up.
+        seq: u64,
+    },
+    /// State and contexts that an adapter's former version had, by the adapter's name.
+    Kept(String),
 }
 
 mod tag {
@@ -88,6 +107,10 @@ mod tag {
     pub(super) const PARTIAL: u8 = 11;
     pub(super) const TRACE: u8 = 12;
     pub(super) const TARGET: u8 = 13;
+    pub(super) const CALL: u8 = 14;
+    pub(super) const SECRET: u8 = 15;
+    pub(super) const ALERT: u8 = 16;
+    pub(super) const KEPT: u8 = 17;
 }
 
 /// Ends a string. A zero byte in a string is written as 00 FF, which sorts behind the end and before every other byte.
@@ -202,6 +225,23 @@ impl Key {
                 out.push(tag::TARGET);
                 put_text(&mut out, id);
             }
+            Key::Call { seq } => {
+                out.push(tag::CALL);
+                out.extend(seq.to_be_bytes());
+            }
+            Key::Secret { link, name } => {
+                out.push(tag::SECRET);
+                put_text(&mut out, link);
+                put_text(&mut out, name);
+            }
+            Key::Alert { seq } => {
+                out.push(tag::ALERT);
+                out.extend(seq.to_be_bytes());
+            }
+            Key::Kept(name) => {
+                out.push(tag::KEPT);
+                put_text(&mut out, name);
+            }
         }
         out
     }
@@ -246,6 +286,13 @@ impl Key {
                     n: reader.u64()?,
                 },
                 tag::TARGET => Key::Target(reader.text()?),
+                tag::CALL => Key::Call { seq: reader.u64()? },
+                tag::SECRET => Key::Secret {
+                    link: reader.text()?,
+                    name: reader.text()?,
+                },
+                tag::ALERT => Key::Alert { seq: reader.u64()? },
+                tag::KEPT => Key::Kept(reader.text()?),
                 _ => return Err("its kind is unknown; a newer version may have written it"),
             };
             if reader.0.is_empty() {
@@ -278,6 +325,10 @@ impl fmt::Display for Key {
             Key::Partial(key) => write!(f, "partial {key:?}"),
             Key::Trace { adapter, n } => write!(f, "trace {adapter:?}/{n}"),
             Key::Target(id) => write!(f, "target {id:?}"),
+            Key::Call { seq } => write!(f, "call {seq}"),
+            Key::Secret { link, name } => write!(f, "secret {link:?}/{name:?}"),
+            Key::Alert { seq } => write!(f, "alert {seq}"),
+            Key::Kept(name) => write!(f, "kept {name:?}"),
         }
     }
 }
@@ -312,7 +363,7 @@ mod tests {
     }
 
     fn key() -> impl Strategy<Value = Key> {
-        (0..13u8, text(), text(), number(), any::<u32>()).prop_map(|(kind, one, two, n, small)| {
+        (0..17u8, text(), text(), number(), any::<u32>()).prop_map(|(kind, one, two, n, small)| {
             match kind {
                 0 => Key::Meta(one),
                 1 => Key::Adapter(one),
@@ -335,7 +386,14 @@ mod tests {
                 9 => Key::Inbox { adapter: one, n },
                 10 => Key::Partial(one),
                 11 => Key::Trace { adapter: one, n },
-                _ => Key::Target(one),
+                12 => Key::Target(one),
+                13 => Key::Call { seq: n },
+                14 => Key::Secret {
+                    link: one,
+                    name: two,
+                },
+                15 => Key::Alert { seq: n },
+                _ => Key::Kept(one),
             }
         })
     }
@@ -354,7 +412,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_key_in_one_way_or_an_error(kind in 0..16u8, rest in vec(any::<u8>(), 0..24)) {
+        fn any_bytes_are_a_key_in_one_way_or_an_error(kind in 0..20u8, rest in vec(any::<u8>(), 0..24)) {
             let bytes: Vec<u8> = std::iter::once(kind).chain(rest).collect();
             if let Ok(key) = Key::decode(&bytes) {
                 prop_assert_eq!(key.encode(), bytes);
@@ -365,7 +423,7 @@ mod tests {
     /// Journals in the field hold these bytes.
     #[test]
     fn the_encoding_does_not_change() {
-        let cases: [(Key, &[u8]); 13] = [
+        let cases: [(Key, &[u8]); 17] = [
             (Key::Meta("m".into()), b"\x01m\0\x01"),
             (Key::Adapter("dji".into()), b"\x02dji\0\x01"),
             (Key::State("dji".into()), b"\x03dji\0\x01"),
@@ -412,6 +470,16 @@ mod tests {
                 b"\x0ca\0\x01\0\0\0\0\0\0\0\x01",
             ),
             (Key::Target("t".into()), b"\x0dt\0\x01"),
+            (Key::Call { seq: 258 }, b"\x0e\0\0\0\0\0\0\x01\x02"),
+            (
+                Key::Secret {
+                    link: "l".into(),
+                    name: "t".into(),
+                },
+                b"\x0fl\0\x01t\0\x01",
+            ),
+            (Key::Alert { seq: 1 }, b"\x10\0\0\0\0\0\0\0\x01"),
+            (Key::Kept("dji".into()), b"\x11dji\0\x01"),
         ];
         for (key, bytes) in cases {
             assert_eq!(key.encode(), bytes, "{key}");

@@ -22,6 +22,9 @@ pub struct Checkpoint {
     /// The text of the signature beside the artifact, where that is what it was trusted for; else empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sidecar: String,
+    /// Digests the server published with the file, as in a plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<String>,
     /// Bytes that are on the medium, durably.
     pub received: u64,
     /// Digests of prefixes, in rising order; the last one is at `received`.
@@ -97,6 +100,7 @@ mod tests {
             total: Some(9),
             header: b"otahost".to_vec(),
             sidecar: String::new(),
+            published: Vec::new(),
             received: 8,
             marks: vec![Mark {
                 at: 8,

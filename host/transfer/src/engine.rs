@@ -111,7 +111,7 @@ impl Attempt<'_> {
                     };
                     return self.finish(pass, course, &settled).await;
                 }
-                match self.reopen(from, &resume).await? {
+                match self.reopen(from, &resume, &settled).await? {
                     Reopened::Here(opened) => {
                         return self.transfer(pass, &settled, opened, from, 0, false).await;
                     }
@@ -161,7 +161,8 @@ impl Attempt<'_> {
         } else {
             None
         };
-        let settled = Settled::new(header, sidecar, self.request)?;
+        let published = std::mem::take(&mut opened.published);
+        let settled = Settled::new(header, sidecar, published, self.request)?;
         if let Some(total) = total {
             self.check_space(total.saturating_sub(settled.payload_start()))?;
         }
@@ -216,7 +217,12 @@ impl Attempt<'_> {
         Ok(opened)
     }
 
-    async fn reopen(&self, from: u64, resume: &Checkpoint) -> Result<Reopened, Failure> {
+    async fn reopen(
+        &self,
+        from: u64,
+        resume: &Checkpoint,
+        settled: &Settled,
+    ) -> Result<Reopened, Failure> {
         if from == 0 {
             return self.open(0, None).await.map(Reopened::Anew);
         }
@@ -247,7 +253,8 @@ impl Attempt<'_> {
             // Nobody can say. A signature finds a mixture of two files in the end; nothing else would.
             _ => !self.request.trust.is_unsigned(),
         };
-        if opened.offset == from && same_size && (anchored || same_content) {
+        let agrees = settled.agrees(&opened.published);
+        if opened.offset == from && same_size && agrees && (anchored || same_content) {
             return Ok(Reopened::Here(opened));
         }
         tracing::info!(
@@ -422,7 +429,7 @@ impl Attempt<'_> {
         let sha256 = done
             .whole_sha256
             .or_else(|| (settled.payload_start() == 0).then(|| done.payload_sha256.clone()));
-        for digest in &self.request.digests {
+        for digest in settled.digests(self.request) {
             let found = match digest {
                 Digest::Md5(_) => done.md5.as_deref(),
                 Digest::Sha256(_) => sha256.as_deref(),

@@ -95,7 +95,7 @@ impl<'k> Pass<'k> {
         let head = settled.header.as_ref().map(Header::encode);
         let head: &[u8] = head.as_ref().map_or(&[], |head| head);
         let (mut md5, mut whole) = (None, None);
-        for digest in &request.digests {
+        for digest in settled.digests(request) {
             match digest {
                 Digest::Md5(_) if md5.is_none() => {
                     let mut hasher = Md5::default();

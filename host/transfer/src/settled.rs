@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
 use crate::claims::Claims;
+use crate::digest::Digest;
 use crate::failure::Failure;
 use crate::header::{self, HEADER_LEN, Header, HeaderError};
 use crate::lanes::Verifying;
@@ -16,6 +17,8 @@ pub(crate) struct Settled {
     /// Only where there is no header.
     sidecar: Option<Signature>,
     verifying: Option<Arc<Verifying>>,
+    /// Digests that the server publishes.
+    published: Vec<Digest>,
 }
 
 /// Looks at the first `HEADER_LEN` bytes, or at the whole file where it is shorter.
@@ -35,12 +38,14 @@ impl Settled {
     pub(crate) fn new(
         header: Option<Header>,
         sidecar: Option<Signature>,
+        published: Vec<Digest>,
         request: &Request,
     ) -> Result<Self, Failure> {
         let mut settled = Settled {
             sidecar: sidecar.filter(|_| header.is_none()),
             header,
             verifying: None,
+            published,
         };
         if let Trust::Minisign(keys) = &request.trust {
             let signature = settled.signature().ok_or(Failure::Unsigned)?;
@@ -77,7 +82,12 @@ impl Settled {
         } else {
             Some(Signature::from_our_form(&checkpoint.sidecar).ok()?)
         };
-        let settled = Settled::new(header, sidecar, request).ok()?;
+        let published: Result<_, _> = checkpoint
+            .published
+            .iter()
+            .map(|d| Digest::parse(d))
+            .collect();
+        let settled = Settled::new(header, sidecar, published.ok()?, request).ok()?;
         (consistent && checkpoint.received >= settled.payload_start()).then_some(settled)
     }
 
@@ -94,8 +104,19 @@ impl Settled {
                 .as_ref()
                 .map(|signature| signature.text().to_owned())
                 .unwrap_or_default(),
+            published: self.published.iter().map(Digest::to_string).collect(),
             ..Checkpoint::default()
         }
+    }
+
+    /// Every digest the file must have: those of the plan, and those that came with it.
+    pub(crate) fn digests<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = &'a Digest> {
+        request.digests.iter().chain(&self.published)
+    }
+
+    /// True when a server that says this about its file speaks of the same one. One that says nothing contradicts nobody.
+    pub(crate) fn agrees(&self, published: &[Digest]) -> bool {
+        published.is_empty() || self.published.is_empty() || published == self.published
     }
 
     /// The signature of the payload, from wherever it came.

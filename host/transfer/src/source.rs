@@ -7,6 +7,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+
 /// A future of a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -67,6 +69,9 @@ pub struct Opened {
     pub total: Option<u64>,
     /// What tells this content from another.
     pub validator: Option<Validator>,
+    /// Digests of the whole file that the server publishes with it. Each is checked beside those of the plan; they find damage and
+    /// prove nothing about who made the file.
+    pub published: Vec<Digest>,
     /// The bytes.
     pub body: Box<dyn Body>,
 }

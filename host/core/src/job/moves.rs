@@ -1,20 +1,18 @@
-//! How a job moves: for every phase what each input leads to.
+//! How a job moves: for every phase up to the point of no return what each input leads to.
 
-use super::{
-    Action, Activation, Applied, Fit, GateAt, Input, Job, MAX_REARMS, MAX_SELECTOR_TRIES,
-    MAX_TRIES, Outcome, Standing,
-};
+use super::{Action, Activation, Applied, GateAt, Input, InstallState, Job, Outcome};
 use crate::model::{Apply, Instant, Phase, Reason};
 use crate::policy::Gate;
 
-fn changed(actions: &[Action]) -> Applied {
+pub(super) fn changed(actions: &[Action]) -> Applied {
     Applied::Changed(actions.to_vec())
 }
 
 impl Job {
-    fn go(&mut self, phase: Phase, now: Instant, text: impl Into<String>) {
+    pub(super) fn go(&mut self, phase: Phase, now: Instant, text: impl Into<String>) {
         if self.phase != phase {
             self.spent = 0;
+            self.installs.iter_mut().for_each(|state| state.percent = 0);
         }
         self.phase = phase;
         self.until = None;
@@ -46,7 +44,7 @@ impl Job {
     }
 
     /// The current install has ended after the point of no return: the next one follows, or the job is concluded.
-    fn end_current(
+    pub(super) fn end_current(
         &mut self,
         phase: Phase,
         reason: Option<Reason>,
@@ -130,30 +128,6 @@ impl Job {
         changed(&[Action::Activate])
     }
 
-    fn roll_back(&mut self, reason: Reason, now: Instant) -> Applied {
-        self.note(now, format!("rolling back: {reason}"));
-        self.reason = Some(reason);
-        self.rolling_back = true;
-        self.tries = 0;
-        changed(&[Action::RollBack])
-    }
-
-    /// Counts a try of the step under way; false when there were enough.
-    fn may_try_again(&mut self, enough: u32) -> bool {
-        self.tries += 1;
-        self.tries < enough
-    }
-
-    /// The way back failed: again after a growing wait, or for good.
-    fn roll_back_failed(&mut self, reason: Reason, boot_id: &str, now: Instant) -> Applied {
-        if self.may_try_again(MAX_SELECTOR_TRIES) {
-            self.note(now, format!("rolling back failed: {reason}"));
-            changed(&[Action::RollBackIn((1_000 << self.tries.min(6)).min(60_000))])
-        } else {
-            self.end_current(Phase::RollbackFailed, Some(reason), boot_id, now)
-        }
-    }
-
     fn begin_transfer(&mut self, text: &str, now: Instant) -> Applied {
         self.gate = None;
         self.reason = None;
@@ -215,6 +189,10 @@ impl Job {
                 self.gate(GateAt::Install, gate, boot_id, now)
             }
             (Phase::Installing, input) => self.installing(input, boot_id, now),
+            (Phase::Delivering, input) => self.delivering(input, now),
+            (Phase::Delivered, Input::Gate(gate)) if !self.paused => {
+                self.gate(GateAt::Activation, gate, boot_id, now)
+            }
             _ => Applied::Stale,
         }
     }
@@ -223,6 +201,13 @@ impl Job {
     fn go_on(&mut self, now: Instant) -> Applied {
         match self.phase {
             Phase::Queued => changed(&[Action::CheckGate(GateAt::Begin)]),
+            // What the targets have already is not ours to read back, and it is not pushed to them twice.
+            Phase::Delivered if self.all_delivered() => {
+                changed(&[Action::CheckGate(GateAt::Activation)])
+            }
+            Phase::Waiting if self.gate == Some(GateAt::Activation) && self.all_delivered() => {
+                changed(&[Action::CheckGate(GateAt::Activation)])
+            }
             // What was read back in an earlier life has to be read back again.
             Phase::Waiting if self.gate == Some(GateAt::Activation) => self.read_back(now),
             Phase::Waiting => changed(&[Action::CheckGate(self.gate.unwrap_or(GateAt::Begin))]),
@@ -230,7 +215,7 @@ impl Job {
                 self.begin_transfer("the transfer goes on", now)
             }
             Phase::Prepared => self.when_prepared(),
-            Phase::Installing => self.read_back(now),
+            Phase::Installing | Phase::Delivering | Phase::Delivered => self.read_back(now),
             _ => changed(&[]),
         }
     }
@@ -308,8 +293,11 @@ impl Job {
                 size,
                 version,
                 rollback_index,
+                delivers,
             } => {
                 state.staged = Some(staged);
+                state.delivers = delivers;
+                state.delivered = false;
                 state.image_sha256 = Some(image_sha256);
                 state.rollback_index = rollback_index;
                 state.received = size;
@@ -400,237 +388,76 @@ impl Job {
                     changed(&[Action::ReadBack])
                 } else {
                     self.note(now, "read back");
-                    changed(&[Action::CheckGate(GateAt::Activation)])
+                    self.deliver_next(now)
                 }
             }
-            Input::Gate(gate) if !self.paused => self.gate(GateAt::Activation, gate, boot_id, now),
+            Input::Working(percent) => self.working(percent),
+            Input::Gate(gate) if !self.paused && self.gate == Some(GateAt::Activation) => {
+                self.gate(GateAt::Activation, gate, boot_id, now)
+            }
             Input::FlashFailed(reason) => self.fail(reason, now),
             _ => Applied::Stale,
         }
     }
 
-    fn past_return(&mut self, input: Input, boot_id: &str, now: Instant) -> Applied {
+    fn all_delivered(&self) -> bool {
+        self.installs.iter().all(|state| state.delivered)
+    }
+
+    /// Everything is staged and read back: what has to be handed over is, one after the other; then the switch may be asked for.
+    fn deliver_next(&mut self, now: Instant) -> Applied {
+        let wants = |state: &InstallState| state.delivers && !state.delivered;
+        let next = self
+            .order
+            .iter()
+            .copied()
+            .find(|index| self.installs.get(*index).is_some_and(wants));
+        if let Some(next) = next {
+            // Each has the whole time for itself.
+            self.spent = 0;
+            self.current = next;
+            self.go(
+                Phase::Delivering,
+                now,
+                format!("handing over to `{}`", self.current_target()),
+            );
+            return changed(&[Action::Deliver]);
+        }
+        if self.installs.iter().any(|state| state.delivered) {
+            self.go(Phase::Delivered, now, "handed over");
+        }
+        // Only an answer to this question counts.
+        self.gate = Some(GateAt::Activation);
+        changed(&[Action::CheckGate(GateAt::Activation)])
+    }
+
+    fn delivering(&mut self, input: Input, now: Instant) -> Applied {
         match input {
-            Input::Cancel(_) | Input::Pause | Input::Resume | Input::Apply => Applied::TooLate,
-            Input::Activated { reboot }
-                if !self.rolling_back && self.phase == Phase::Activating =>
-            {
-                self.activation = Some(Activation::Done);
-                self.tries = 0;
-                if reboot {
-                    self.note(now, "the new version is next; rebooting");
-                    changed(&[Action::Reboot])
-                } else {
-                    self.go(
-                        Phase::Confirming,
-                        now,
-                        "the new version runs; it has to prove itself",
-                    );
-                    changed(&[Action::Examine])
+            Input::Delivered if !self.paused => {
+                if let Some(state) = self.installs.get_mut(self.current) {
+                    state.delivered = true;
                 }
+                self.deliver_next(now)
             }
-            Input::Restarted { same_boot: true } if self.rolling_back => {
-                changed(&[Action::RollBack])
-            }
-            Input::Restarted { same_boot: true } if self.phase == Phase::Activating => {
-                if self.activation != Some(Activation::Done) {
-                    changed(&[Action::Activate])
-                } else if self.may_try_again(MAX_TRIES) {
-                    changed(&[Action::Reboot])
-                } else {
-                    let text = format!("the device did not reboot when asked {MAX_TRIES} times");
-                    self.roll_back(Reason::new("activate", "activate", text), now)
-                }
-            }
-            Input::Restarted { .. } => changed(&[Action::Examine]),
-            Input::Examined(standing, fit) => self.examined(standing, fit, boot_id, now),
-            // Not knowing is no reason to leave a version that may be well: look again as long as it has time.
-            Input::ExamineFailed { expired: false, .. } => {
-                Applied::Unchanged(vec![Action::ExamineLater])
-            }
-            Input::ExamineFailed { reason, .. } if self.rolling_back => {
-                self.roll_back_failed(reason, boot_id, now)
-            }
-            Input::ExamineFailed { reason, .. } => self.roll_back(reason, now),
-            // The power went between intent and act: what was read back before has to be read back in this boot too.
-            Input::ReadBack if self.phase == Phase::Activating && !self.rolling_back => {
-                changed(&[Action::Activate])
-            }
-            Input::ConfirmGiven
-                if !self.rolling_back && self.phase == Phase::Confirming && !self.confirm_given =>
-            {
-                self.confirm_given = true;
-                self.note(now, "the platform accepts the new version");
-                changed(&[Action::Examine])
-            }
-            Input::Confirmed if !self.rolling_back && self.phase == Phase::Confirming => {
-                self.end_current(Phase::Succeeded, None, boot_id, now)
-            }
-            Input::RolledBack { reboot: true } if self.rolling_back => {
-                self.note(now, "the old version is next; rebooting");
-                self.boot_id = Some(boot_id.to_owned());
-                changed(&[Action::Reboot])
-            }
-            Input::RolledBack { reboot: false } if self.rolling_back => {
-                self.ended_on_old(boot_id, now)
-            }
-            Input::FlashFailed(reason) if self.rolling_back => {
-                self.roll_back_failed(reason, boot_id, now)
-            }
-            Input::FlashFailed(reason) if self.phase == Phase::Confirming => {
-                // Whether the mark was kept is unknown: look, and only then decide.
-                if self.may_try_again(MAX_SELECTOR_TRIES) {
-                    self.note(now, format!("confirming failed: {reason}"));
-                    changed(&[Action::ExamineLater])
-                } else {
-                    self.roll_back(reason, now)
-                }
-            }
-            Input::FlashFailed(reason) => self.roll_back(reason, now),
-            Input::Deadline if self.rolling_back => {
-                let reason = Reason::new(
-                    "deadline",
-                    "confirm",
-                    "the way back to the old version took longer than it may",
-                );
-                self.end_current(Phase::RollbackFailed, Some(reason), boot_id, now)
-            }
-            Input::Deadline => {
-                let text = format!("{} took longer than it may", self.phase);
-                self.spent = 0;
-                self.roll_back(Reason::new("deadline", stage_word(self.phase), text), now)
-            }
+            Input::Working(percent) if !self.paused => self.working(percent),
+            Input::FlashFailed(reason) => self.fail(reason, now),
             _ => Applied::Stale,
         }
     }
 
-    /// The old version runs again.
-    fn ended_on_old(&mut self, boot_id: &str, now: Instant) -> Applied {
-        let reason = self.reason.take().unwrap_or_else(|| {
-            Reason::new(
-                "boot-failed",
-                "activate",
-                "the new version did not come up and the old one runs again",
-            )
-        });
-        // Nothing was activated when the switch itself failed.
-        let ran = self.phase == Phase::Confirming || reason.code == "boot-failed";
-        self.end_current(
-            if ran {
-                Phase::RolledBack
-            } else {
-                Phase::Failed
-            },
-            Some(reason),
-            boot_id,
-            now,
-        )
-    }
-
-    fn examined(&mut self, standing: Standing, fit: Fit, boot_id: &str, now: Instant) -> Applied {
-        match standing {
-            Standing::New { .. } if self.rolling_back => {
-                if self.may_try_again(MAX_TRIES) {
-                    return changed(&[Action::RollBack]);
-                }
-                let reason = self.reason.take().map_or_else(String::new, |r| r.text);
-                let text = format!(
-                    "the new version still runs after {MAX_TRIES} tries to bring the old one back: {reason}"
-                );
-                self.end_current(
-                    Phase::RollbackFailed,
-                    Some(Reason::new("boot-failed", "confirm", text)),
-                    boot_id,
-                    now,
-                )
+    pub(super) fn working(&mut self, percent: u8) -> Applied {
+        match self.installs.get_mut(self.current) {
+            Some(state) => {
+                state.percent = percent;
+                Applied::Progressed
             }
-            Standing::New { confirmed } => self.examined_new(confirmed, fit, boot_id, now),
-            // Cut between intent and act: the slot was never made bootable, so doing it now is the first time.
-            Standing::NotActivated
-                if self.phase == Phase::Activating
-                    && self.activation == Some(Activation::Intent)
-                    && !self.rolling_back =>
-            {
-                if self.may_try_again(MAX_TRIES) {
-                    self.boot_id = Some(boot_id.to_owned());
-                    changed(&[Action::ReadBack])
-                } else {
-                    let text = format!("power was lost {MAX_TRIES} times while switching");
-                    self.end_current(
-                        Phase::Failed,
-                        Some(Reason::new("activate", "activate", text)),
-                        boot_id,
-                        now,
-                    )
-                }
-            }
-            Standing::Pending if !self.rolling_back => {
-                if self.may_try_again(MAX_TRIES) {
-                    self.boot_id = Some(boot_id.to_owned());
-                    changed(&[Action::Reboot])
-                } else {
-                    let text = format!(
-                        "the boot loader did not try the new version in {MAX_TRIES} reboots"
-                    );
-                    self.roll_back(Reason::new("boot-failed", "activate", text), now)
-                }
-            }
-            Standing::Pending => changed(&[Action::RollBack]),
-            // The slot that failed must not be what boots next, whatever gives it tries again.
-            Standing::FellBack if !self.rolling_back => {
-                let text = "the new version did not come up and the old one runs again";
-                self.roll_back(Reason::new("boot-failed", "activate", text), now)
-            }
-            Standing::NotActivated | Standing::FellBack => self.ended_on_old(boot_id, now),
+            None => Applied::Stale,
         }
-    }
-
-    fn examined_new(&mut self, confirmed: bool, fit: Fit, boot_id: &str, now: Instant) -> Applied {
-        let mut actions = Vec::new();
-        let mut moved = self.tries > 0 && matches!(fit, Fit::NotYet(_));
-        if moved {
-            self.tries = 0;
-        }
-        if self.phase == Phase::Activating {
-            moved = true;
-            self.tries = 0;
-            self.go(
-                Phase::Confirming,
-                now,
-                "the new version runs; it has to prove itself",
-            );
-        }
-        if !confirmed && self.boot_id.as_deref() != Some(boot_id) && self.rearms < MAX_REARMS {
-            // It came up. That power goes now and again is no fault of the new version, and must not use up its tries.
-            self.boot_id = Some(boot_id.to_owned());
-            self.rearms += 1;
-            moved = true;
-            actions.push(Action::Rearm);
-        }
-        match fit {
-            Fit::Fits if confirmed => {
-                return self.end_current(Phase::Succeeded, None, boot_id, now);
-            }
-            Fit::Fits => actions.push(Action::Confirm),
-            Fit::NotYet(_) => {
-                actions.push(Action::ExamineLater);
-                if !moved {
-                    return Applied::Unchanged(actions);
-                }
-            }
-            Fit::WrongVersion(text) => {
-                return self.roll_back(Reason::new("version-mismatch", "confirm", text), now);
-            }
-            Fit::Expired(text) => {
-                return self.roll_back(Reason::new("probe-failed", "confirm", text), now);
-            }
-        }
-        Applied::Changed(actions)
     }
 }
 
 /// The stage a reason names for something that happens in a phase.
-fn stage_word(phase: Phase) -> &'static str {
+pub(super) fn stage_word(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued | Phase::Waiting | Phase::Rejected => "admit",
         Phase::Downloading => "download",

@@ -78,6 +78,7 @@ fn samples() -> Vec<(&'static str, Job)> {
         size: 1,
         version: None,
         rollback_index: None,
+        delivers: false,
     };
     let open = Input::Gate(Gate::Go);
     let to_installing = [Input::Begin, open.clone(), staged.clone(), open.clone()];
@@ -89,6 +90,18 @@ fn samples() -> Vec<(&'static str, Job)> {
         super::Fit::WrongVersion("3".into()),
     );
     let to_rolling_back = [&to_confirming[..], &[bad]].concat();
+    let mut handed_over = staged.clone();
+    if let Input::Staged { delivers, .. } = &mut handed_over {
+        *delivers = true;
+    }
+    let to_delivering = [
+        Input::Begin,
+        open.clone(),
+        handed_over,
+        open.clone(),
+        Input::ReadBack,
+    ];
+    let to_delivered = [&to_delivering[..], &[Input::Delivered]].concat();
     let mut prepared = at(&[Input::Begin, open.clone()]);
     prepared.plan.apply = Apply::WhenTold;
     prepared.apply(staged, BOOT, 0);
@@ -102,9 +115,19 @@ fn samples() -> Vec<(&'static str, Job)> {
         ("verifying", at(&[Input::Begin, open, Input::AllReceived])),
         ("prepared, when told", prepared),
         ("installing", at(&to_installing)),
+        ("delivering", at(&to_delivering)),
+        ("delivered", at(&to_delivered)),
         (
             "waiting, to activate",
-            at(&[&to_installing[..], &[Input::ReadBack, Input::Gate(wait)]].concat()),
+            at(&[
+                &to_installing[..],
+                &[Input::ReadBack, Input::Gate(wait.clone())],
+            ]
+            .concat()),
+        ),
+        (
+            "waiting, delivered",
+            at(&[&to_delivered[..], &[Input::Gate(wait)]].concat()),
         ),
         ("activating, decided", at(&to_activating)),
         ("activating, done", at(&to_rebooting)),
@@ -120,8 +143,9 @@ fn action(action: &Action) -> String {
         Action::Transfer => "transfer, resumed".into(),
         Action::TransferAfresh => "transfer from the start".into(),
         Action::RetryIn(_) => "try again later".into(),
-        Action::StopTransfer => "stop the transfer".into(),
+        Action::StopTransfer => "stop what runs".into(),
         Action::ReadBack => "read back".into(),
+        Action::Deliver => "hand over".into(),
         Action::Activate => "activate".into(),
         Action::Reboot => "reboot".into(),
         Action::Examine => "look where it stands".into(),
@@ -169,7 +193,15 @@ pub fn table() -> String {
         let _ = write!(text, "| {name} |");
         for (_, input) in &happenings {
             let mut after = job.clone();
-            let applied = after.apply(input.clone(), BOOT, 0);
+            let input = match (input, job.phase) {
+                // Progress of the flasher and not of a transfer.
+                (
+                    Input::Progress { .. },
+                    Phase::Installing | Phase::Delivering | Phase::Activating,
+                ) => Input::Working(50),
+                (input, _) => input.clone(),
+            };
+            let applied = after.apply(input, BOOT, 0);
             let _ = write!(text, " {} |", cell(job.phase, &after, &applied));
         }
         text.push('\n');

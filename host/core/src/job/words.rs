@@ -31,6 +31,8 @@ pub enum Standing {
     Pending,
     /// The old one runs, the new one used up its tries.
     FellBack,
+    /// The switch was begun and nobody saw its end.
+    Unclear,
 }
 
 /// What happened.
@@ -63,6 +65,8 @@ pub enum Input {
         version: Option<String>,
         /// Rollback index the signature names.
         rollback_index: Option<u64>,
+        /// It has to be handed over before it can be activated.
+        delivers: bool,
     },
     /// A transfer attempt failed.
     AttemptFailed {
@@ -81,6 +85,10 @@ pub enum Input {
     Retry(Option<ArtifactSource>),
     /// The current install's staged payload was read back and is what was verified.
     ReadBack,
+    /// The current install's staged payload was handed over.
+    Delivered,
+    /// The flasher has done so much, in percent, of what it was told last.
+    Working(u8),
     /// The flasher failed at what it was told last.
     FlashFailed(Reason),
     /// The staged payload is the next to run, read back.
@@ -136,10 +144,12 @@ pub enum Action {
     TransferAfresh,
     /// Give [`Input::Retry`] after this long.
     RetryIn(Millis),
-    /// Stop the transfer.
+    /// Stop the transfer, or the work of the flasher.
     StopTransfer,
     /// Read the current staged payload back.
     ReadBack,
+    /// Hand the current staged payload over.
+    Deliver,
     /// Make it the next to run.
     Activate,
     /// Reboot the device.

@@ -20,6 +20,11 @@ const ROLLBACKS_POLLED: u32 = 1;
 /// Rollbacks after which it is refused to a job that a person asked for.
 const ROLLBACKS_COMMANDED: u32 = 2;
 
+/// The longest switch that is believed: a day.
+const MAX_SWITCH: Millis = DAY;
+/// The slowest flash that is believed, in bytes a second.
+const MIN_FLASH_RATE: u64 = 1_000;
+
 const DAY: Millis = 24 * 60 * 60 * 1_000;
 
 /// An image that was activated, did not prove itself, and was rolled back.
@@ -48,6 +53,26 @@ pub struct TargetMemory {
     pub activations: Vec<Instant>,
     /// The highest rollback index of an image that was confirmed.
     pub rollback_index: u64,
+    /// How long the last successful update took behind its download.
+    pub pace: Option<Pace>,
+}
+
+/// How long an update takes once everything is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pace {
+    /// Bytes a second while the image is read back and handed over.
+    pub flash_rate: u64,
+    /// Milliseconds from the switch to the confirmation, the reboot included.
+    pub switch: Millis,
+}
+
+impl Pace {
+    /// What is assumed of a target that was never updated: 100 MB/s, and a minute for switch and reboot.
+    pub const ASSUMED: Pace = Pace {
+        flash_rate: 100_000_000,
+        switch: 60_000,
+    };
 }
 
 impl TargetMemory {
@@ -78,6 +103,13 @@ impl TargetMemory {
     pub fn activated(&mut self, now: Instant) {
         self.activations.push(now);
         drop_first(&mut self.activations, MAX_ACTIVATIONS as usize);
+    }
+
+    /// An update succeeded, and took so long. Spans that a clock's jump has made are not believed.
+    pub fn observed(&mut self, pace: Pace) {
+        if pace.switch <= MAX_SWITCH && pace.flash_rate >= MIN_FLASH_RATE {
+            self.pace = Some(pace);
+        }
     }
 
     /// An image was confirmed: it is not bad, whatever was thought of it before, and nothing with a lower index comes after it.

@@ -1,7 +1,7 @@
 //! What is on the medium at one moment.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::content::Content;
 use crate::Place;
@@ -20,6 +20,7 @@ pub(super) enum Node {
     Dir,
     File(Content),
     Device(Content),
+    Link(PathBuf),
 }
 
 impl Image {
@@ -32,7 +33,15 @@ impl Image {
     pub fn read(&self, place: &Place) -> Option<Vec<u8>> {
         match self.nodes.get(&normal(place))? {
             Node::File(content) | Node::Device(content) => Some(content.to_vec()),
-            Node::Dir => None,
+            Node::Dir | Node::Link(_) => None,
+        }
+    }
+
+    /// Where a symbolic link leads; `None` where there is none.
+    pub fn read_link(&self, place: &Place) -> Option<&Path> {
+        match self.nodes.get(&normal(place))? {
+            Node::Link(content) => Some(content),
+            Node::Dir | Node::File(_) | Node::Device(_) => None,
         }
     }
 
@@ -56,7 +65,7 @@ impl Image {
                 );
                 content.write(bytes, 0);
             }
-            Some(Node::Dir) => panic!("{place} is a directory"),
+            Some(Node::Dir | Node::Link(_)) => panic!("{place} is no file"),
         }
     }
 
@@ -84,7 +93,7 @@ impl Image {
     pub fn files(&self) -> impl Iterator<Item = &Place> {
         self.nodes
             .iter()
-            .filter(|(_, node)| !matches!(node, Node::Dir))
+            .filter(|(_, node)| matches!(node, Node::File(_) | Node::Device(_)))
             .map(|(place, _)| place)
     }
 
@@ -103,7 +112,9 @@ impl Image {
         while !is_root(&above) {
             match self.nodes.entry(above.clone()).or_insert(Node::Dir) {
                 Node::Dir => above = above.parent(),
-                Node::File(_) | Node::Device(_) => panic!("{above} is no directory"),
+                Node::File(_) | Node::Device(_) | Node::Link(_) => {
+                    panic!("{above} is no directory")
+                }
             }
         }
         place

@@ -4,6 +4,7 @@
 //! power cut at any moment can be made, in several ways of losing what was not synced, and the agent started again on each.
 //! Names and contents have separate fates, as POSIX allows: nothing is more durable here than [`crate::Disk`] promises.
 
+mod confined;
 mod content;
 mod image;
 mod op;
@@ -13,13 +14,14 @@ mod state;
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use image::Image;
 pub use op::{FileId, Op};
 pub use record::{Loss, Record, Replay};
 
-use crate::{Disk, DiskFile, Open, Place};
+use crate::{Disk, DiskFile, Kind, Open, Place};
 use state::State;
 
 /// Switches that break the disk's promise on purpose, so that a crash test can show that it would notice.
@@ -204,8 +206,11 @@ fn named(what: &str, place: &Place) -> impl FnOnce(io::Error) -> io::Error {
 impl Disk for SimDisk {
     fn open(&self, place: &Place, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let open = || {
-            if how == Open::Create {
+            if matches!(how, Open::Create | Open::New) {
                 self.perform(false, |shared| {
+                    if how == Open::New {
+                        shared.state.check_free(place)?;
+                    }
                     let missing = shared.state.find(place)?.is_none();
                     Ok(missing.then(|| Op::Create {
                         place: image::normal(place),
@@ -241,13 +246,12 @@ impl Disk for SimDisk {
 
     fn remove(&self, place: &Place) -> io::Result<()> {
         place.check_has_name()?;
-        self.perform(false, |shared| match shared.state.find(place) {
-            Ok(Some(_)) => Ok(Some(Op::Remove {
+        self.perform(false, |shared| match shared.state.kind(place)? {
+            Some(Kind::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            Some(_) => Ok(Some(Op::Remove {
                 place: image::normal(place),
             })),
-            Ok(None) => Ok(None),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+            None => Ok(None),
         })
         .map_err(named("remove", place))
     }
@@ -278,6 +282,60 @@ impl Disk for SimDisk {
 
     fn free_space(&self, _place: &Place) -> io::Result<Option<u64>> {
         Ok(self.lock().free_space)
+    }
+
+    fn confined(&self, directory: &Place) -> io::Result<Arc<dyn Disk>> {
+        directory.check_has_name()?;
+        let found = self.kind(directory)?;
+        if found != Some(Kind::Dir) {
+            let kind = match found {
+                None => io::ErrorKind::NotFound,
+                Some(_) => io::ErrorKind::NotADirectory,
+            };
+            return Err(named("use the directory", directory)(kind.into()));
+        }
+        let base = image::normal(directory);
+        Ok(Arc::new(confined::Confined::new(self.clone(), base)))
+    }
+
+    fn kind(&self, place: &Place) -> io::Result<Option<Kind>> {
+        self.lock()
+            .state
+            .kind(place)
+            .map_err(named("look at", place))
+    }
+
+    fn make_link(&self, place: &Place, content: &Path) -> io::Result<()> {
+        place.check_has_name()?;
+        crate::check_link(place, content)?;
+        self.perform(false, |shared| {
+            shared.state.check_free(place)?;
+            Ok(Some(Op::MakeLink {
+                place: image::normal(place),
+                content: content.to_path_buf(),
+            }))
+        })
+        .map_err(named("make the link", place))
+    }
+
+    fn read_link(&self, place: &Place) -> io::Result<PathBuf> {
+        self.lock()
+            .state
+            .read_link(place)
+            .map_err(named("read the link", place))
+    }
+
+    fn remove_dir(&self, place: &Place) -> io::Result<()> {
+        place.check_has_name()?;
+        self.perform(false, |shared| {
+            Ok(shared
+                .state
+                .check_remove_dir(place)?
+                .then(|| Op::RemoveDir {
+                    place: image::normal(place),
+                }))
+        })
+        .map_err(named("remove the directory", place))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can happen to a disk.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::Place;
@@ -65,6 +66,18 @@ pub enum Op {
         /// Its name.
         place: Place,
     },
+    /// A symbolic link appeared under this name.
+    MakeLink {
+        /// Its name.
+        place: Place,
+        /// Where it leads.
+        content: PathBuf,
+    },
+    /// An empty directory went away.
+    RemoveDir {
+        /// Its name.
+        place: Place,
+    },
     /// The names in a directory were asked to last.
     SyncDir {
         /// The directory.
@@ -97,6 +110,10 @@ impl fmt::Debug for Op {
             Op::Rename { from, to } => write!(f, "rename {from} to {to}"),
             Op::Remove { place } => write!(f, "remove {place}"),
             Op::CreateDir { place } => write!(f, "create directory {place}"),
+            Op::MakeLink { place, content } => {
+                write!(f, "link {place} to {}", content.display())
+            }
+            Op::RemoveDir { place } => write!(f, "remove directory {place}"),
             Op::SyncDir { place, durable } => write!(f, "sync directory {place}{}", lie(durable)),
             Op::Outside { place, bytes } => {
                 write!(f, "outside edit of {place}, {} bytes", bytes.len())

@@ -11,7 +11,7 @@ use super::image::{Image, Node as ImageNode};
 use super::op::{FileId, Op};
 use super::random::Random;
 use super::record::Loss;
-use crate::Place;
+use crate::{Kind, Place};
 
 const DATA: usize = 0;
 const OPERATOR: usize = 1;
@@ -26,6 +26,8 @@ pub(super) struct State {
 enum Node {
     File(FileNode),
     Dir(DirNode),
+    /// It never changes; only its name comes and goes.
+    Link(PathBuf),
 }
 
 #[derive(Clone, Default)]
@@ -152,6 +154,7 @@ impl State {
         for (place, node) in image.nodes() {
             let id = state.add(match node {
                 ImageNode::Dir => Node::Dir(DirNode::default()),
+                ImageNode::Link(content) => Node::Link(content.clone()),
                 ImageNode::File(content) => Node::File(FileNode {
                     device: false,
                     now: content.clone(),
@@ -182,21 +185,23 @@ impl State {
     fn file(&self, id: FileId) -> &FileNode {
         match &self.nodes[id.0] {
             Node::File(file) => file,
-            Node::Dir(_) => unreachable!("a file's number is never that of a directory"),
+            Node::Dir(_) | Node::Link(_) => unreachable!("a file's number is never another's"),
         }
     }
 
     fn file_mut(&mut self, id: FileId) -> &mut FileNode {
         match &mut self.nodes[id.0] {
             Node::File(file) => file,
-            Node::Dir(_) => unreachable!("a file's number is never that of a directory"),
+            Node::Dir(_) | Node::Link(_) => unreachable!("a file's number is never another's"),
         }
     }
 
     fn dir_mut(&mut self, id: usize) -> &mut DirNode {
         match &mut self.nodes[id] {
             Node::Dir(dir) => dir,
-            Node::File(_) => unreachable!("the number was looked up as a directory's"),
+            Node::File(_) | Node::Link(_) => {
+                unreachable!("the number was looked up as a directory's")
+            }
         }
     }
 
@@ -204,6 +209,7 @@ impl State {
         match &self.nodes[dir] {
             Node::Dir(dir) => Ok(dir.now.get(name).copied()),
             Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+            Node::Link(_) => Err(follows()),
         }
     }
 
@@ -235,8 +241,55 @@ impl State {
     pub(super) fn find(&self, place: &Place) -> io::Result<Option<FileId>> {
         match self.lookup(place)? {
             None => Ok(None),
-            Some(id) if matches!(self.nodes[id], Node::File(_)) => Ok(Some(FileId(id))),
-            Some(_) => Err(io::ErrorKind::IsADirectory.into()),
+            Some(id) => match self.nodes[id] {
+                Node::File(_) => Ok(Some(FileId(id))),
+                Node::Dir(_) => Err(io::ErrorKind::IsADirectory.into()),
+                Node::Link(_) => Err(follows()),
+            },
+        }
+    }
+
+    /// What a name stands for.
+    pub(super) fn kind(&self, place: &Place) -> io::Result<Option<Kind>> {
+        let found = match self.lookup(place) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            found => found?,
+        };
+        Ok(found.map(|id| match self.nodes[id] {
+            Node::File(_) => Kind::File,
+            Node::Dir(_) => Kind::Dir,
+            Node::Link(_) => Kind::Link,
+        }))
+    }
+
+    /// Where a link leads.
+    pub(super) fn read_link(&self, place: &Place) -> io::Result<PathBuf> {
+        match self.lookup(place)?.map(|id| &self.nodes[id]) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(Node::Link(content)) => Ok(content.clone()),
+            Some(Node::File(_) | Node::Dir(_)) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Whether a new name can be given there: an error where it is taken, or where there is no directory for it.
+    pub(super) fn check_free(&self, place: &Place) -> io::Result<()> {
+        match self.lookup(place)? {
+            None => Ok(()),
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    /// Whether there is an empty directory to remove; an error where something else is.
+    pub(super) fn check_remove_dir(&self, place: &Place) -> io::Result<bool> {
+        let found = match self.lookup(place) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            found => found?,
+        };
+        match found.map(|id| &self.nodes[id]) {
+            None => Ok(false),
+            Some(Node::Dir(dir)) if dir.now.is_empty() => Ok(true),
+            Some(Node::Dir(_)) => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            Some(Node::File(_) | Node::Link(_)) => Err(io::ErrorKind::NotADirectory.into()),
         }
     }
 
@@ -250,6 +303,7 @@ impl State {
         match self.lookup(place)?.map(|id| &self.nodes[id]) {
             None => Err(io::ErrorKind::NotFound.into()),
             Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            Some(Node::Link(_)) => Err(follows()),
             Some(Node::Dir(dir)) => {
                 let mut names: Vec<String> = dir
                     .now
@@ -269,7 +323,7 @@ impl State {
         for (depth, name) in names.iter().enumerate() {
             match self.child(at, name)? {
                 None => return Ok(true),
-                Some(id) if depth + 1 == names.len() && matches!(self.nodes[id], Node::File(_)) => {
+                Some(id) if depth + 1 == names.len() && !matches!(self.nodes[id], Node::Dir(_)) => {
                     return Err(io::ErrorKind::AlreadyExists.into());
                 }
                 Some(id) => at = id,
@@ -300,8 +354,12 @@ impl State {
         };
         match (&self.nodes[old], &self.nodes[new]) {
             _ if old == new => Ok(false),
-            (Node::Dir(_), Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
-            (Node::File(_), Node::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            (Node::Dir(_), Node::File(_) | Node::Link(_)) => {
+                Err(io::ErrorKind::NotADirectory.into())
+            }
+            (Node::File(_) | Node::Link(_), Node::Dir(_)) => {
+                Err(io::ErrorKind::IsADirectory.into())
+            }
             (_, Node::Dir(dir)) if !dir.now.is_empty() => {
                 Err(io::ErrorKind::DirectoryNotEmpty.into())
             }
@@ -369,7 +427,12 @@ impl State {
                     self.dir_mut(new_dir).change(vec![(new_name, Some(node))]);
                 }
             }
-            Op::Remove { place } => {
+            Op::MakeLink { place, content } => {
+                let (parent, name) = self.parent_of(place).expect(CHECKED);
+                let id = self.add(Node::Link(content.clone()));
+                self.dir_mut(parent).change(vec![(name, Some(id))]);
+            }
+            Op::Remove { place } | Op::RemoveDir { place } => {
                 let (parent, name) = self.parent_of(place).expect(CHECKED);
                 self.dir_mut(parent).change(vec![(name, None)]);
             }
@@ -487,6 +550,9 @@ impl Walk<'_> {
                         self.dir(id, &place);
                     }
                 }
+                Node::Link(content) => {
+                    self.image.insert(place, ImageNode::Link(content.clone()));
+                }
                 Node::File(file) => {
                     let content = match self.loss {
                         Loss::AllDropped => file.durable.clone(),
@@ -512,6 +578,14 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// Nothing simulated follows a link: what is written goes to places that are named as they are.
+fn follows() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "the simulated disk follows no links",
+    )
 }
 
 fn root(place: &Place) -> usize {

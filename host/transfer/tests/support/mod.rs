@@ -239,6 +239,7 @@ impl Source for Script {
             Ok(Opened {
                 offset,
                 total: opening.announced,
+                published: Vec::new(),
                 validator: opening.validator.map(|v| Validator(v.into())),
                 body: Box::new(ScriptBody {
                     opening,
