@@ -10,22 +10,26 @@
 mod answer;
 mod body;
 mod client;
-mod hop;
+mod document;
+pub(crate) mod hop;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
+use rustls::ClientConfig;
 use url::Url;
 
 pub use body::HttpBody;
 pub use client::HttpSource;
+pub(crate) use client::{USER_AGENT, describe, kept_headers};
 
 /// Largest piece of a body, in bytes.
 const MAX_PIECE: usize = 256 * 1024;
 
 /// Largest part of an error's body that is kept, in bytes.
-const MAX_ERROR_BODY: usize = 4 * 1024;
+pub(crate) const MAX_ERROR_BODY: usize = 4 * 1024;
 
 /// How far a grant goes for one URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +58,23 @@ pub struct HttpOptions {
     pub max_redirects: usize,
     /// PEM certificates to trust for `https`; without them the platform's.
     pub ca_pem: Option<Vec<u8>>,
+    /// What a link adds to the source of a plain URL.
+    pub(crate) on_link: Option<OnLink>,
 }
+
+/// An artifact that lies on a link: asked for with its credentials, and with its trust.
+#[derive(Clone)]
+pub(crate) struct OnLink {
+    /// `Authorization` for the hops from the first on, until one leads away from the first URL's origin.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// Trust in the server of a hop; none for `http`.
+    pub(crate) tls: TlsFor,
+    /// How much of an error's body is kept, in bytes: the link scrubs before it cuts.
+    pub(crate) max_error_body: usize,
+}
+
+/// The TLS configuration for a URL; `Err` is the reason why there is none.
+pub(crate) type TlsFor = Arc<dyn Fn(&Url) -> Result<Arc<ClientConfig>, String> + Send + Sync>;
 
 impl HttpOptions {
     /// Options with the defaults.
@@ -67,6 +87,7 @@ impl HttpOptions {
             idle_timeout: Duration::from_secs(30),
             max_redirects: 5,
             ca_pem: None,
+            on_link: None,
         }
     }
 }
@@ -81,7 +102,7 @@ impl fmt::Debug for HttpOptions {
 }
 
 /// What of a URL may be shown: scheme, host, port and path.
-fn place(url: &Url) -> String {
+pub(crate) fn place(url: &Url) -> String {
     if url.cannot_be_a_base() {
         // In a `data:` URL the "path" is the content.
         return format!("{}:", url.scheme());
@@ -97,7 +118,8 @@ fn place(url: &Url) -> String {
 /// Why there are no (more) bytes. The text names host and path, never a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// The server answered with an error status.
+    /// The server answered with an error status, or with 200 and an error document (XML with the root `Error`, as object stores
+    /// write it) in place of the artifact.
     #[error("{text}")]
     Status {
         /// HTTP status.
@@ -129,6 +151,10 @@ pub struct HttpOpened {
     pub total: Option<u64>,
     /// Tells this content from another under the same URL: a strong ETag, else Last-Modified, else a weak ETag.
     pub validator: Option<String>,
+    /// MD5 of the whole artifact, where the ETag is one: 32 hex digits, strong, neither of a multipart upload (`-N`) nor encrypted
+    /// with a key of KMS or the client's (Amazon S3 API reference, "Object": ETag). Stores that are not S3 may write other things
+    /// in the same shape.
+    pub md5: Option<[u8; 16]>,
     /// The bytes.
     pub body: HttpBody,
 }

@@ -23,13 +23,12 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-use rumqttc::Transport;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rumqttc::{TlsConfiguration, Transport};
 use tokio::sync::mpsc;
 use url::Url;
 
-use crate::{Link, LinkCommand, LinkEvent};
+use crate::tls::{ServerTrust, Versions, client_config};
+use crate::{Kind, Link, LinkCommand, LinkEvent};
 
 /// Largest payload, in bytes, in both directions.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
@@ -180,6 +179,10 @@ impl Link for MqttLink {
         );
         sender
     }
+
+    fn kind(&self) -> Kind {
+        Kind::Mqtt
+    }
 }
 
 fn client_options(options: &MqttOptions) -> Result<rumqttc::MqttOptions, LinkError> {
@@ -249,14 +252,12 @@ fn client_options(options: &MqttOptions) -> Result<rumqttc::MqttOptions, LinkErr
         (None, None) => {}
     }
     if secure {
-        client.set_transport(match &options.ca_pem {
-            Some(pem) => {
-                check_pem(pem)?;
-                Transport::tls(pem.clone(), None, None)
-            }
-            None => Transport::try_tls_with_default_config()
-                .map_err(|error| LinkError::Trust(format!("the platform's certificates cannot be loaded: {error}; install ca-certificates or name a CA")))?,
-        });
+        let trust = match &options.ca_pem {
+            Some(pem) => ServerTrust::Ca(pem.clone()),
+            None => ServerTrust::System,
+        };
+        let tls = client_config(&trust, Versions::Both).map_err(LinkError::Trust)?;
+        client.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
     } else if options.ca_pem.is_some() {
         return Err(option(
             "ca_pem",
@@ -271,25 +272,6 @@ fn option(name: &'static str, problem: &str) -> LinkError {
         name,
         problem: problem.into(),
     }
-}
-
-fn check_pem(pem: &[u8]) -> Result<(), LinkError> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate
-            .map_err(|error| LinkError::Trust(format!("the CA file is not PEM: {error}")))?;
-        roots.add(certificate).map_err(|error| {
-            LinkError::Trust(format!(
-                "a certificate of the CA file cannot be used: {error}"
-            ))
-        })?;
-    }
-    if roots.is_empty() {
-        return Err(LinkError::Trust(
-            "the CA file holds no certificate; it must be PEM with at least one".into(),
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -130,6 +130,20 @@ fn validator(headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// The MD5 that the ETag is.
+pub(super) fn etag_md5(headers: &HeaderMap) -> Option<[u8; 16]> {
+    let etag = text(headers, &ETAG)?.strip_prefix('"')?.strip_suffix('"')?;
+    let sealed = headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
+        || headers
+            .get("x-amz-server-side-encryption")
+            .is_some_and(|how| how.as_bytes().to_ascii_lowercase().starts_with(b"aws:kms"));
+    let digest = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (digest && !sealed)
+        .then(|| u128::from_str_radix(etag, 16).ok())
+        .flatten()
+        .map(u128::to_be_bytes)
+}
+
 /// Whether the validator of the same kind is there and another one.
 fn changed(known: Option<&str>, headers: &HeaderMap) -> bool {
     let Some(known) = known else { return false };
@@ -392,6 +406,37 @@ mod tests {
             (vec![], None),
         ] {
             assert_eq!(validator(&headers(&pairs)).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn only_an_etag_that_can_be_an_md5_is_taken_for_one() {
+        let hex = "\"D41D8CD98F00B204E9800998ECF8427E\"";
+        let md5 = |pairs: &[(&'static str, &str)]| etag_md5(&headers(pairs));
+        let found = Some(0xd41d_8cd9_8f00_b204_e980_0998_ecf8_427e_u128.to_be_bytes());
+        assert_eq!(md5(&[("etag", hex)]), found);
+        assert_eq!(
+            md5(&[("etag", hex), ("x-amz-server-side-encryption", "AES256")]),
+            found
+        );
+        for other in [
+            vec![("etag", "\"d41d8cd98f00b204e9800998ecf8427e-2\"")],
+            vec![("etag", "W/\"d41d8cd98f00b204e9800998ecf8427e\"")],
+            vec![("etag", "d41d8cd98f00b204e9800998ecf8427e")],
+            vec![("etag", "\"d41d8cd98f00b204e9800998ecf8427\"")],
+            vec![("etag", "\"z41d8cd98f00b204e9800998ecf8427e\"")],
+            vec![("etag", hex), ("x-amz-server-side-encryption", "aws:kms")],
+            vec![
+                ("etag", hex),
+                ("x-amz-server-side-encryption", "aws:kms:dsse"),
+            ],
+            vec![
+                ("etag", hex),
+                ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+            ],
+            vec![],
+        ] {
+            assert_eq!(md5(&other), None, "{other:?}");
         }
     }
 

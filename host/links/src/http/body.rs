@@ -66,6 +66,12 @@ impl HttpBody {
         }
     }
 
+    /// Gives bytes back that were looked at only: they come again.
+    pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
+        self.position -= bytes.len() as u64;
+        self.rest = [bytes.as_slice(), self.rest.as_ref()].concat().into();
+    }
+
     /// The next piece, 1 byte to 256 KiB; `None` at the end and after an error.
     ///
     /// # Errors

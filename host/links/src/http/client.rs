@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, IF_RANGE, LOCATION, RANGE, SET_COOKIE};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE, SET_COOKIE,
+};
 use reqwest::{Client, Response};
 use tokio::time::timeout;
 use tracing::debug;
@@ -13,11 +15,12 @@ use url::{Host, Url};
 
 use super::answer::{self, Answer};
 use super::body::HttpBody;
+use super::document;
 use super::hop::{check_url, next_url};
 use super::{HttpError, HttpOpened, HttpOptions, MAX_ERROR_BODY, Reach, place};
 use crate::address::is_public;
 
-const USER_AGENT: &str = concat!("otahost/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("otahost/", env!("CARGO_PKG_VERSION"));
 
 /// Headers of an error answer that are kept.
 const MAX_HEADERS: usize = 64;
@@ -50,7 +53,7 @@ impl HttpSource {
     pub fn new(options: HttpOptions) -> Result<Self, HttpError> {
         check_url(&options.url)?;
         let pinned = Arc::new(Pinned::default());
-        let client = build_client(&options, &pinned)?;
+        let client = build_client(&options, &options.url, &pinned)?;
         Ok(Self {
             options,
             client,
@@ -90,18 +93,24 @@ impl HttpSource {
                 if offset < from {
                     debug!(from, "the server starts over at byte 0");
                 }
-                let body = HttpBody::new(
+                let headers = response.headers().clone();
+                let mut body = HttpBody::new(
                     response,
                     offset,
                     end,
                     total,
                     self.options.idle_timeout,
-                    place,
+                    place.clone(),
                 );
+                if offset == 0 && document::may_be_error(&headers, total) {
+                    self.refuse_error_document(&mut body, &headers, &place)
+                        .await?;
+                }
                 Ok(HttpOpened {
                     offset,
                     total,
                     validator,
+                    md5: answer::etag_md5(&headers),
                     body,
                 })
             }
@@ -109,11 +118,46 @@ impl HttpSource {
                 offset: total,
                 total: Some(total),
                 validator,
+                md5: answer::etag_md5(response.headers()),
                 body: HttpBody::empty(total, place),
             }),
             Answer::Wrong(problem) => Err(HttpError::Broken(format!("{place}: {problem}"))),
             Answer::Status | Answer::Restart(_) => Err(self.status_error(response, place).await),
         }
+    }
+
+    /// 200 with an error in it. The bytes that were looked at are put back.
+    async fn refuse_error_document(
+        &self,
+        body: &mut HttpBody,
+        headers: &HeaderMap,
+        place: &str,
+    ) -> Result<(), HttpError> {
+        let kept = self.max_error_body();
+        let mut start = Vec::new();
+        while start.len() < kept.max(document::LOOKED_AT)
+            && let Some(piece) = body.next().await?
+        {
+            start.extend_from_slice(&piece);
+        }
+        if document::is_error(&start[..start.len().min(document::LOOKED_AT)]) {
+            start.truncate(kept);
+            return Err(HttpError::Status {
+                status: 200,
+                headers: kept_headers(headers),
+                body: start,
+                text: format!(
+                    "{place}: the server answered 200 with an error document in place of the file"
+                ),
+            });
+        }
+        body.put_back(start);
+        Ok(())
+    }
+
+    fn max_error_body(&self) -> usize {
+        let on_link = self.options.on_link.as_ref();
+        on_link.map_or(MAX_ERROR_BODY, |link| link.max_error_body)
     }
 
     /// Asks, and follows redirects to the answer that is none.
@@ -123,8 +167,12 @@ impl HttpSource {
         validator: Option<&str>,
     ) -> Result<(Response, Url), HttpError> {
         let mut url = self.options.url.clone();
+        let on_link = self.options.on_link.as_ref();
+        let mut authorization = on_link.and_then(|link| link.authorization.as_ref());
         for _ in 0..=self.options.max_redirects {
-            let response = self.ask(&url, from, validator).await?;
+            // Gone for good: a stranger may not choose which of the link's addresses gets the credentials.
+            authorization = authorization.filter(|_| url.origin() == self.options.url.origin());
+            let response = self.ask(&url, from, validator, authorization).await?;
             let location = match response.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => response.headers().get(LOCATION),
                 _ => None,
@@ -156,14 +204,20 @@ impl HttpSource {
         url: &Url,
         from: u64,
         validator: Option<&str>,
+        authorization: Option<&HeaderValue>,
     ) -> Result<Response, HttpError> {
         let reach = (self.options.allow)(url)
             .map_err(|reason| HttpError::Forbidden(format!("{}: {reason}", place(url))))?;
         let addresses = self.resolve(url, reach).await?;
-        let mut request = self
-            .client
+        let elsewhere = self.elsewhere(url)?;
+        let mut request = elsewhere
+            .as_ref()
+            .unwrap_or(&self.client)
             .get(url.clone())
             .header(ACCEPT_ENCODING, "identity");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
             if let Some(validator) = validator.and_then(answer::if_range) {
@@ -193,6 +247,14 @@ impl HttpSource {
                 limit.as_secs_f32()
             ))),
         }
+    }
+
+    /// A client of its own for a server that is trusted for other reasons than the first one.
+    fn elsewhere(&self, url: &Url) -> Result<Option<Client>, HttpError> {
+        if self.options.on_link.is_none() || url.origin() == self.options.url.origin() {
+            return Ok(None);
+        }
+        build_client(&self.options, url, &self.pinned).map(Some)
     }
 
     /// The addresses the connection may go to. Resolved here, once, and pinned: a second look-up could say something else.
@@ -238,10 +300,11 @@ impl HttpSource {
         let headers = kept_headers(response.headers());
         let mut body = Vec::new();
         // What cannot be read of an error's body is not worth another error.
+        let kept = self.max_error_body();
         while let Ok(Ok(Some(piece))) = timeout(self.options.idle_timeout, response.chunk()).await {
-            let room = MAX_ERROR_BODY - body.len();
+            let room = kept - body.len();
             body.extend_from_slice(&piece[..piece.len().min(room)]);
-            if body.len() == MAX_ERROR_BODY {
+            if body.len() == kept {
                 break;
             }
         }
@@ -262,7 +325,11 @@ fn allowed(addresses: Vec<SocketAddr>, reach: Reach) -> Vec<SocketAddr> {
         .collect()
 }
 
-fn build_client(options: &HttpOptions, pinned: &Arc<Pinned>) -> Result<Client, HttpError> {
+fn build_client(
+    options: &HttpOptions,
+    url: &Url,
+    pinned: &Arc<Pinned>,
+) -> Result<Client, HttpError> {
     let builder = || {
         Client::builder()
             .user_agent(USER_AGENT)
@@ -278,6 +345,18 @@ fn build_client(options: &HttpOptions, pinned: &Arc<Pinned>) -> Result<Client, H
     let trust = |error: reqwest::Error| {
         HttpError::Broken(format!("TLS cannot be set up: {}", describe(error)))
     };
+    if let Some(link) = &options.on_link {
+        if url.scheme() == "http" {
+            return builder().tls_certs_only([]).build().map_err(trust);
+        }
+        let config = (link.tls)(url).map_err(|reason| {
+            HttpError::Broken(format!("{}: TLS cannot be set up: {reason}", place(url)))
+        })?;
+        return builder()
+            .tls_backend_preconfigured((*config).clone())
+            .build()
+            .map_err(trust);
+    }
     if let Some(pem) = &options.ca_pem {
         let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(trust)?;
         if certificates.is_empty() {
@@ -299,7 +378,8 @@ fn build_client(options: &HttpOptions, pinned: &Arc<Pinned>) -> Result<Client, H
     }
 }
 
-fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+/// What of an answer's headers may be shown: no cookies, at most 64, 16 KiB.
+pub(crate) fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut size = 0;
     headers
         .iter()
@@ -319,7 +399,7 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// The innermost cause: the outer layers repeat what the caller says, and the URL with its query.
-pub(super) fn describe(error: reqwest::Error) -> String {
+pub(crate) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut cause: &dyn std::error::Error = &error;
     while let Some(source) = cause.source() {
@@ -360,7 +440,7 @@ impl Resolve for Pinned {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use reqwest::header::{HeaderName, HeaderValue};
+    use reqwest::header::HeaderName;
 
     #[test]
     fn of_several_addresses_only_those_within_reach_are_used() {

@@ -27,7 +27,7 @@ pub(super) fn check_url(url: &Url) -> Result<(), HttpError> {
 }
 
 /// The next URL of a redirect.
-pub(super) fn next_url(current: &Url, location: &str) -> Result<Url, HttpError> {
+pub(crate) fn next_url(current: &Url, location: &str) -> Result<Url, HttpError> {
     let mut next = current.join(location).map_err(|error| {
         HttpError::Broken(format!(
             "{}: redirects to something that is no URL: {error}",

@@ -227,7 +227,7 @@ impl Driver {
                     self.undeliverable(id, reason);
                 }
             }
-            LinkCommand::Acknowledge(_) => {}
+            _ => {}
         }
     }
 
@@ -479,7 +479,7 @@ impl Driver {
                         return self.subscribe(session);
                     }
                     LinkCommand::Acknowledge(token) => self.acknowledge(session, token),
-                    publish @ LinkCommand::Publish { .. } => self.command_while_down(publish),
+                    other => self.command_while_down(other),
                 }
             }
             session.up_since = Some(Instant::now());
@@ -523,6 +523,8 @@ impl Driver {
                     });
                 }
             }
+            // What is not said to a broker.
+            _ => {}
         }
     }
 
