@@ -4,14 +4,24 @@
 //! running stays bootable until `activate`, and that what it says about the outside world was read back from it.
 //! Every call blocks; the agent runs it through the seam.
 
+pub mod archive;
 pub mod boot;
+pub mod command;
+mod operator;
 pub mod program;
 pub mod slots;
+mod staging;
+mod work;
 
+pub use archive::{Archive, ArchiveLimits, ArchiveSetup};
 pub use boot::{BootSelector, BootState, CommandSelector, FileSelector, Slot, SlotState};
+pub use command::{CommandFlasher, CommandSetup};
+pub use operator::Program;
 pub use slots::Slots;
+pub use work::{Progress, Quiet, Work};
 
 use std::fmt::Debug;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +40,68 @@ pub enum FlashError {
     /// Reading or writing failed.
     #[error("{0}")]
     Io(String),
+    /// The payload is no archive that may be unpacked.
+    #[error("{0}")]
+    Refused(String),
+    /// The operator's program did not do it.
+    #[error("{0}")]
+    Program(String),
+    /// It was told to stop ([`Progress::is_stopped`]) and did. What it had begun can be begun anew.
+    #[error("stopped before it was done")]
+    Stopped,
+    /// There is no way back to the old version that this flasher could go.
+    #[error("{0}")]
+    NoWayBack(String),
+    /// The same, at a stage that is told apart from others: `clear`, `unpack`, `deliver`.
+    #[error("{error}")]
+    At {
+        /// The stage's word.
+        stage: &'static str,
+        /// What failed there.
+        error: Box<FlashError>,
+    },
+}
+
+impl FlashError {
+    /// Names the stage it happened at.
+    #[must_use]
+    pub fn at(self, stage: &'static str) -> Self {
+        match self {
+            // The innermost stage is the one that failed, and stopping is no failure of any.
+            FlashError::At { .. } | FlashError::Stopped => self,
+            error => FlashError::At {
+                stage,
+                error: Box::new(error),
+            },
+        }
+    }
+
+    /// The stage it names, if it does.
+    pub fn stage(&self) -> Option<&'static str> {
+        match self {
+            FlashError::At { stage, .. } => Some(stage),
+            _ => None,
+        }
+    }
+
+    /// What failed, without its stage.
+    pub fn cause(&self) -> &FlashError {
+        match self {
+            FlashError::At { error, .. } => error.cause(),
+            cause => cause,
+        }
+    }
+
+    /// An error of the medium in our words.
+    fn medium(what: &str, error: &io::Error) -> Self {
+        let text = format!("{what}: {error}");
+        match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => FlashError::NoSpace(text),
+            _ => FlashError::Io(text),
+        }
+    }
 }
 
 /// A seekable area that takes the payload of an artifact.
@@ -81,6 +153,8 @@ pub enum Standing {
     },
     /// The old one runs and the new one used up its tries or was marked bad.
     FellBack,
+    /// The switch was begun and nobody saw its end: what runs now this flasher cannot say. `activate` does it once more.
+    Unclear,
 }
 
 /// How a slot is, for people.
@@ -118,8 +192,24 @@ pub trait Flasher: Debug + Send + Sync {
     fn finish(&self, len: u64, sha256: &str) -> Result<Staged, FlashError>;
     /// Reads the staged payload back and compares it with what was verified.
     fn verify(&self, staged: &Staged) -> Result<(), FlashError>;
+    /// True when the payload is handed over before it can be activated ([`Flasher::deliver`]): to a device behind this one, or into a
+    /// directory.
+    fn delivers(&self) -> bool {
+        false
+    }
+    /// Hands the verified payload over. What the target runs may change by it only in so far as the target itself decides so. It begins
+    /// from the start each time, whatever an earlier call left behind, and stops when it is told to.
+    fn deliver(&self, staged: &Staged, work: &Work<'_>) -> Result<(), FlashError> {
+        let _ = (staged, work);
+        Ok(())
+    }
+    /// True when the target may go on to report its old version for a while after it was activated without a reboot of this device, so
+    /// that the old version is no verdict before the time is over.
+    fn takes_its_time(&self) -> bool {
+        false
+    }
     /// Makes the staged payload the next to run, and reads back that it is. `Now` when it runs already.
-    fn activate(&self, staged: &Staged) -> Result<Activation, FlashError>;
+    fn activate(&self, staged: &Staged, work: &Work<'_>) -> Result<Activation, FlashError>;
     /// Where an activation stands.
     fn standing(&self, staged: &Staged) -> Result<Standing, FlashError>;
     /// Gives a new payload that runs, and is not confirmed yet, all its tries again, and reads back that it has some; otherwise it
@@ -131,8 +221,9 @@ pub trait Flasher: Debug + Send + Sync {
     }
     /// Makes the new payload permanent, and reads back that it is. Fails when another one runs.
     fn confirm(&self, staged: &Staged) -> Result<(), FlashError>;
-    /// Makes the old one the next to run and the new one bad, and reads back that it is.
-    fn roll_back(&self, staged: &Staged) -> Result<Activation, FlashError>;
+    /// Makes the old one the next to run and the new one bad, and reads back that it is. [`FlashError::NoWayBack`] when it cannot: then
+    /// only the target's own version can tell what became of it.
+    fn roll_back(&self, staged: &Staged, work: &Work<'_>) -> Result<Activation, FlashError>;
     /// Its slots for `otahost status`; empty for a flasher without, or when they cannot be read.
     fn slots(&self) -> Vec<SlotLine> {
         Vec::new()

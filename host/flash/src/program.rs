@@ -1,4 +1,4 @@
-//! Runs a program of the operator's: boot selectors, versions, probes, the reboot.
+//! Runs a program of the operator's: boot selectors, versions, probes, the reboot, and those that hand a payload over.
 //!
 //! Such a program is a script that somebody wrote for one device. It may hang, talk without end, or leave something behind that
 //! keeps its outputs open; none of that may hold up an update. So there is one way to run it, with limits, and it is here.
@@ -18,6 +18,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Most bytes taken from an output at once.
 const PIECE: usize = 8 * 1024;
+/// Most pieces taken between two looks at the clock: who talks without end is still stopped in time. More than a pipe holds (1 MiB at
+/// the most, where nobody privileged made it larger).
+const PIECES: usize = 160;
+/// Longest line that is followed; what is longer is cut.
+const LINE: usize = 4 * 1024;
+/// Bytes of standard error that a followed program's complaint is made from: the last it said.
+const LAST_WORDS: usize = 1024;
 
 /// What a program may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +86,12 @@ pub enum ProgramError {
         limit: usize,
         /// Where it said it: `standard output` or `standard error`.
         output: &'static str,
+    },
+    /// It was stopped on request, with all it had started.
+    #[error("{called} was stopped")]
+    Stopped {
+        /// How it was called.
+        called: Called,
     },
     /// The system did not let us watch it. It was killed, with all it had started.
     #[error("{called} cannot be watched: {reason}")]
@@ -142,64 +155,222 @@ impl fmt::Display for Complaint {
     }
 }
 
+/// A program and how it is called.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The program and its arguments, without a shell; a program without a `/` in its name is looked for in `PATH`.
+    pub argv: &'a [String],
+    /// Further arguments.
+    pub arguments: &'a [&'a str],
+    /// What is added to its environment, which otherwise is the agent's.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Call<'a> {
+    /// A call with nothing added.
+    pub fn new(argv: &'a [String]) -> Self {
+        Call {
+            argv,
+            arguments: &[],
+            environment: &[],
+        }
+    }
+
+    fn start(&self) -> Result<(Running, Called), ProgramError> {
+        let (program, arguments) = self
+            .argv
+            .split_first()
+            .filter(|(program, _)| !program.is_empty())
+            .ok_or(ProgramError::Empty)?;
+        let called = Called::new(self.argv);
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .args(self.arguments)
+            .envs(self.environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that everything it starts can be ended with it.
+            .process_group(0);
+        match command.spawn() {
+            Ok(child) => Ok((Running { child: Some(child) }, called)),
+            Err(reason) => Err(ProgramError::NotStarted { called, reason }),
+        }
+    }
+}
+
 /// Runs a program to its end and gives what it wrote to standard output; bytes that are no UTF-8 are replaced.
 ///
-/// `argv` is the program and its arguments, without a shell; a program without a `/` in its name is looked for in `PATH`. It gets
-/// no input. Success is exit status 0. The call ends when the *program* ends: what it left running in the background runs on without
-/// outputs, and does not hold up the call even when it keeps them open. A program that breaks a limit is killed, with all it started
-/// that has not made a process group of its own.
+/// It gets no input. Success is exit status 0. The call ends when the *program* ends: what it left running in the background runs on
+/// without outputs, and does not hold up the call even when it keeps them open. A program that breaks a limit is killed, with all it
+/// started that has not made a process group of its own.
 ///
 /// # Errors
 /// Whatever kept it from ending with status 0 within its limits.
 pub fn run(argv: &[String], limits: Limits) -> Result<String, ProgramError> {
-    let (program, arguments) = argv
-        .split_first()
-        .filter(|(program, _)| !program.is_empty())
-        .ok_or(ProgramError::Empty)?;
-    let called = Called::new(argv);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own, so that everything it starts can be ended with it.
-        .process_group(0);
-    let child = match command.spawn() {
-        Ok(child) => child,
-        Err(reason) => return Err(ProgramError::NotStarted { called, reason }),
+    run_call(&Call::new(argv), limits)
+}
+
+/// [`run`] for a call with further arguments or environment.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_call(call: &Call<'_>, limits: Limits) -> Result<String, ProgramError> {
+    let (mut running, called) = call.start()?;
+    let mut collector = Collector {
+        limit: limits.output,
+        said: Vec::new(),
+        complained: Vec::new(),
     };
-    let mut running = Running { child: Some(child) };
-    let (status, said, complained) = match running.watch(limits) {
-        Ok(ended) => ended,
-        Err(Broken::Time) => {
-            let time = limits.time;
-            return Err(ProgramError::TooLong { called, time });
-        }
-        Err(Broken::Output(output)) => {
-            return Err(ProgramError::TooMuch {
-                called,
-                limit: limits.output,
-                output,
-            });
-        }
-        Err(Broken::System(reason)) => return Err(ProgramError::Lost { called, reason }),
-    };
-    if status.success() {
-        return Ok(String::from_utf8_lossy(&said).into_owned());
+    match running.watch(limits.time, &mut collector) {
+        Ok(status) if status.success() => Ok(String::from_utf8_lossy(&collector.said).into_owned()),
+        Ok(status) => Err(ProgramError::Failed {
+            called,
+            status,
+            said: Complaint::new(&collector.complained),
+        }),
+        Err(broken) => Err(broken.of(called, limits)),
     }
-    Err(ProgramError::Failed {
-        called,
-        status,
-        said: Complaint::new(&complained),
-    })
+}
+
+/// Follows a program that runs for a while.
+pub trait Follower {
+    /// It wrote this line to standard output, or to standard error. At most 4 KiB, without its end; bytes that are no UTF-8 are replaced.
+    fn line(&mut self, line: &str, is_error: bool);
+    /// Asked every few milliseconds: true ends the program.
+    fn is_stopped(&mut self) -> bool;
+}
+
+/// Runs a program to its end and has its outputs followed line by line. It may say as much as it likes; otherwise as [`run`].
+///
+/// # Errors
+/// Whatever kept it from ending with status 0 in this time. The complaint is the last it wrote to standard error.
+pub fn follow(
+    call: &Call<'_>,
+    time: Duration,
+    follower: &mut dyn Follower,
+) -> Result<(), ProgramError> {
+    let (mut running, called) = call.start()?;
+    let mut lines = Lines {
+        follower,
+        begun: [Vec::new(), Vec::new()],
+        last_words: Vec::new(),
+    };
+    let ended = running.watch(time, &mut lines);
+    lines.end();
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(ProgramError::Failed {
+            called,
+            status,
+            said: Complaint::new(&lines.last_words),
+        }),
+        Err(broken) => Err(broken.of(called, Limits { time, output: 0 })),
+    }
 }
 
 /// Why a program is not waited for any longer.
 enum Broken {
     Time,
     Output(&'static str),
+    Stopped,
     System(io::Error),
+}
+
+impl Broken {
+    fn of(self, called: Called, limits: Limits) -> ProgramError {
+        match self {
+            Broken::Time => ProgramError::TooLong {
+                called,
+                time: limits.time,
+            },
+            Broken::Output(output) => ProgramError::TooMuch {
+                called,
+                limit: limits.output,
+                output,
+            },
+            Broken::Stopped => ProgramError::Stopped { called },
+            Broken::System(reason) => ProgramError::Lost { called, reason },
+        }
+    }
+}
+
+/// Takes what a program says.
+trait Taker {
+    fn take(&mut self, piece: &[u8], is_error: bool) -> Result<(), Broken>;
+    fn is_stopped(&mut self) -> bool {
+        false
+    }
+}
+
+/// Keeps all of it, up to a limit on each output.
+struct Collector {
+    limit: usize,
+    said: Vec<u8>,
+    complained: Vec<u8>,
+}
+
+impl Taker for Collector {
+    fn take(&mut self, piece: &[u8], is_error: bool) -> Result<(), Broken> {
+        let (bytes, output) = if is_error {
+            (&mut self.complained, "standard error")
+        } else {
+            (&mut self.said, "standard output")
+        };
+        bytes.extend_from_slice(piece);
+        if bytes.len() > self.limit {
+            return Err(Broken::Output(output));
+        }
+        Ok(())
+    }
+}
+
+/// Cuts it into lines and keeps none of it but the last words.
+struct Lines<'a> {
+    follower: &'a mut dyn Follower,
+    begun: [Vec<u8>; 2],
+    last_words: Vec<u8>,
+}
+
+impl Lines<'_> {
+    fn tell(&mut self, is_error: bool) {
+        let line = std::mem::take(&mut self.begun[usize::from(is_error)]);
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        self.follower.line(&String::from_utf8_lossy(line), is_error);
+    }
+
+    /// A last line may lack its end.
+    fn end(&mut self) {
+        for is_error in [false, true] {
+            if !self.begun[usize::from(is_error)].is_empty() {
+                self.tell(is_error);
+            }
+        }
+    }
+}
+
+impl Taker for Lines<'_> {
+    fn take(&mut self, piece: &[u8], is_error: bool) -> Result<(), Broken> {
+        if is_error {
+            self.last_words.extend_from_slice(piece);
+            let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
+            self.last_words.drain(..surplus);
+        }
+        for (index, part) in piece.split(|byte| *byte == b'\n').enumerate() {
+            if index > 0 {
+                self.tell(is_error);
+            }
+            let begun = &mut self.begun[usize::from(is_error)];
+            let room = LINE.saturating_sub(begun.len()).min(part.len());
+            begun.extend_from_slice(&part[..room]);
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&mut self) -> bool {
+        self.follower.is_stopped()
+    }
 }
 
 impl From<io::Error> for Broken {
@@ -226,25 +397,32 @@ impl Running {
         Ok(status)
     }
 
-    fn watch(&mut self, limits: Limits) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), Broken> {
+    fn watch(&mut self, time: Duration, taker: &mut dyn Taker) -> Result<ExitStatus, Broken> {
         let (stdout, stderr) = match &mut self.child {
             Some(child) => (child.stdout.take(), child.stderr.take()),
             None => (None, None),
         };
-        let mut said = Output::new("standard output", stdout)?;
-        let mut complained = Output::new("standard error", stderr)?;
-        let deadline = Instant::now() + limits.time;
+        let mut said = Output::new(stdout)?;
+        let mut complained = Output::new(stderr)?;
+        let deadline = Instant::now() + time;
         let mut pause = FIRST_PAUSE;
         loop {
             // Asked before the outputs are read: all that an ended program said is in the pipes by then.
             let ended = self.ended()?;
-            said.take(limits.output)?;
-            complained.take(limits.output)?;
+            let mut more = said.read(|piece| taker.take(piece, false))?;
+            more |= complained.read(|piece| taker.take(piece, true))?;
             if let Some(status) = ended {
-                return Ok((status, said.bytes, complained.bytes));
+                // One round takes more than a pipe holds; what it left behind may go on talking.
+                return Ok(status);
+            }
+            if taker.is_stopped() {
+                return Err(Broken::Stopped);
             }
             if Instant::now() >= deadline {
                 return Err(Broken::Time);
+            }
+            if more {
+                continue;
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -269,40 +447,34 @@ impl Drop for Running {
 
 /// One output of a program, read without ever waiting for more: whoever holds its other end cannot hold us up.
 struct Output<R> {
-    name: &'static str,
     /// None when it was closed.
     pipe: Option<R>,
-    bytes: Vec<u8>,
 }
 
 impl<R: Read + AsFd> Output<R> {
-    fn new(name: &'static str, pipe: Option<R>) -> io::Result<Self> {
+    fn new(pipe: Option<R>) -> io::Result<Self> {
         if let Some(pipe) = &pipe {
             let flags = rustix::fs::fcntl_getfl(pipe)?;
             rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?;
         }
-        Ok(Output {
-            name,
-            pipe,
-            bytes: Vec::new(),
-        })
+        Ok(Output { pipe })
     }
 
-    /// Takes what is there, up to a little more than the limit.
-    fn take(&mut self, limit: usize) -> Result<(), Broken> {
+    /// Takes what is there, within reason; true when there may be more.
+    fn read(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), Broken>) -> Result<bool, Broken> {
         let mut piece = [0; PIECE];
-        while let Some(pipe) = &mut self.pipe {
+        for _ in 0..PIECES {
+            let Some(pipe) = &mut self.pipe else {
+                return Ok(false);
+            };
             match pipe.read(&mut piece) {
                 Ok(0) => self.pipe = None,
-                Ok(read) => self.bytes.extend_from_slice(&piece[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(read) => take(&piece[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
-            if self.bytes.len() > limit {
-                return Err(Broken::Output(self.name));
-            }
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -3,22 +3,18 @@
 //! The order of the steps is what makes a power cut harmless at any moment: the slot is marked bad before its first byte changes,
 //! it stays bad until all of it was verified, and the slot that runs is never touched until the new one has proved itself.
 
-use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use otahost_disk::{Disk, DiskFile, Open, Place};
 
 use crate::boot::{BootSelector, BootState, Slot, SlotState};
-use crate::{Activation, FlashError, Flasher, SlotLine, Stage, Staged, Standing};
+use crate::staging::{FileStage, read_back};
+use crate::{Activation, FlashError, Flasher, SlotLine, Stage, Staged, Standing, Work};
 
 /// Boots a new payload gets to prove itself. An agent that comes up gives them back ([`Flasher::rearm`]), so this is for what happens
 /// before it can: power may go three times in a row without costing a good image, and one more boot is left.
 pub const TRIES: u8 = 4;
-
-/// Bytes that are read back at once.
-const BLOCK: u64 = 1024 * 1024;
 
 /// The flasher of a target with two slots: files or block devices.
 #[derive(Debug)]
@@ -79,7 +75,7 @@ impl Slots {
     fn open(&self, slot: Slot, how: Open) -> Result<Arc<dyn DiskFile>, FlashError> {
         self.disk
             .open(self.place(slot), how)
-            .map_err(|error| medium(&format!("cannot use slot {slot}"), &error))
+            .map_err(|error| FlashError::medium(&format!("cannot use slot {slot}"), &error))
     }
 
     /// Marks a slot unless it is so already, and reads back that it is.
@@ -143,48 +139,6 @@ fn identity(place: &Place) -> Option<(bool, u64, u64)> {
     })
 }
 
-/// An error of the medium in our words.
-fn medium(what: &str, error: &io::Error) -> FlashError {
-    let text = format!("{what}: {error}");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            FlashError::NoSpace(text)
-        }
-        _ => FlashError::Io(text),
-    }
-}
-
-#[derive(Debug)]
-struct SlotStage {
-    slot: Slot,
-    file: Arc<dyn DiskFile>,
-    capacity: Option<u64>,
-}
-
-impl Stage for SlotStage {
-    fn capacity(&self) -> Option<u64> {
-        self.capacity
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), FlashError> {
-        self.file
-            .write_at(bytes, offset)
-            .map_err(|error| medium(&format!("cannot write slot {}", self.slot), &error))
-    }
-
-    fn read_exact_at(&self, into: &mut [u8], offset: u64) -> Result<(), FlashError> {
-        self.file
-            .read_exact_at(into, offset)
-            .map_err(|error| medium(&format!("cannot read slot {} back", self.slot), &error))
-    }
-
-    fn sync(&self) -> Result<(), FlashError> {
-        self.file
-            .sync()
-            .map_err(|error| medium(&format!("cannot sync slot {}", self.slot), &error))
-    }
-}
-
 impl Flasher for Slots {
     fn inspect(&self) -> Result<(), FlashError> {
         self.check_distinct()?;
@@ -200,7 +154,7 @@ impl Flasher for Slots {
         let file = self.open(slot, Open::Write)?;
         let length = file
             .len()
-            .map_err(|error| medium(&format!("cannot measure slot {slot}"), &error))?;
+            .map_err(|error| FlashError::medium(&format!("cannot measure slot {slot}"), &error))?;
         let capacity = if file.is_device() {
             Some(length)
         } else {
@@ -208,7 +162,7 @@ impl Flasher for Slots {
             // have to find its space anew.
             let free = self.disk.free_space(self.place(slot));
             free.map_err(|error| {
-                medium(
+                FlashError::medium(
                     &format!("cannot find out the space for slot {slot}"),
                     &error,
                 )
@@ -218,11 +172,8 @@ impl Flasher for Slots {
         // The running slot first: at no moment may the next to boot be a slot that is bad.
         let state = self.point_at(state, state.booted)?;
         self.mark(state, slot, SlotState::Bad)?;
-        Ok(Box::new(SlotStage {
-            slot,
-            file,
-            capacity,
-        }))
+        let name = format!("slot {slot}");
+        Ok(Box::new(FileStage::new(name, file, capacity)))
     }
 
     fn finish(&self, len: u64, sha256: &str) -> Result<Staged, FlashError> {
@@ -237,7 +188,7 @@ impl Flasher for Slots {
         let file = self.open(slot, Open::Write)?;
         let found = file
             .len()
-            .map_err(|error| medium(&format!("cannot measure slot {slot}"), &error))?;
+            .map_err(|error| FlashError::medium(&format!("cannot measure slot {slot}"), &error))?;
         if found < len {
             return Err(FlashError::Corrupt(format!(
                 "slot {slot} holds {found} bytes, but {len} were written"
@@ -245,11 +196,11 @@ impl Flasher for Slots {
         }
         if !file.is_device() {
             file.set_len(len).map_err(|error| {
-                medium(&format!("cannot cut slot {slot} to its content"), &error)
+                FlashError::medium(&format!("cannot cut slot {slot} to its content"), &error)
             })?;
         }
         file.sync()
-            .map_err(|error| medium(&format!("cannot sync slot {slot}"), &error))?;
+            .map_err(|error| FlashError::medium(&format!("cannot sync slot {slot}"), &error))?;
         Ok(Staged {
             place: slot.name().to_owned(),
             len,
@@ -260,48 +211,10 @@ impl Flasher for Slots {
     fn verify(&self, staged: &Staged) -> Result<(), FlashError> {
         let slot = Self::staged_slot(staged)?;
         let file = self.open(slot, Open::Read)?;
-        let found = file
-            .len()
-            .map_err(|error| medium(&format!("cannot measure slot {slot}"), &error))?;
-        if found < staged.len || (!file.is_device() && found != staged.len) {
-            return Err(FlashError::Corrupt(format!(
-                "slot {slot} holds {found} bytes, but {} were staged",
-                staged.len
-            )));
-        }
-        // What was just written is still in memory, and memory always agrees with itself.
-        file.forget_cached().map_err(|error| {
-            medium(
-                &format!("cannot have slot {slot} read from its medium"),
-                &error,
-            )
-        })?;
-        let mut context = digest::Context::new(&digest::SHA256);
-        let mut block = vec![0; staged.len.min(BLOCK) as usize];
-        let mut at = 0;
-        while at < staged.len {
-            let part = &mut block[..(staged.len - at).min(BLOCK) as usize];
-            file.read_exact_at(part, at)
-                .map_err(|error| medium(&format!("cannot read slot {slot} back"), &error))?;
-            context.update(part);
-            at += part.len() as u64;
-        }
-        let found: String = context
-            .finish()
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        if found.eq_ignore_ascii_case(&staged.sha256) {
-            return Ok(());
-        }
-        Err(FlashError::Corrupt(format!(
-            "slot {slot} read back is not what was verified: its SHA-256 is {found}, but was {}; the medium may be failing",
-            staged.sha256
-        )))
+        read_back(&format!("slot {slot}"), file.as_ref(), staged)
     }
 
-    fn activate(&self, staged: &Staged) -> Result<Activation, FlashError> {
+    fn activate(&self, staged: &Staged, _work: &Work<'_>) -> Result<Activation, FlashError> {
         let slot = Self::staged_slot(staged)?;
         let state = self.selector.read()?;
         if state.booted == slot {
@@ -355,7 +268,7 @@ impl Flasher for Slots {
         self.point_at(state, slot).map(drop)
     }
 
-    fn roll_back(&self, staged: &Staged) -> Result<Activation, FlashError> {
+    fn roll_back(&self, staged: &Staged, _work: &Work<'_>) -> Result<Activation, FlashError> {
         let slot = Self::staged_slot(staged)?;
         let old = slot.other();
         let state = self.selector.read()?;

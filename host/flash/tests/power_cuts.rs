@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use otahost_disk::sim::{Controls, Image, Loss, SimDisk};
-use otahost_flash::{Flasher, Slot, Standing};
+use otahost_flash::{Flasher, Slot, Standing, Work};
 use support::*;
 
 fn old() -> Vec<u8> {
@@ -48,6 +48,7 @@ fn go_on(disk: &Arc<SimDisk>) {
         Standing::New { confirmed: true } => {}
         Standing::New { confirmed: false } => flasher.confirm(&wanted).unwrap(),
         Standing::Pending { .. } => {}
+        Standing::Unclear => panic!("slots are never unclear"),
         Standing::NotActivated | Standing::FellBack => drop(install(&flasher, &new()).unwrap()),
     }
 }
@@ -122,14 +123,14 @@ fn after_any_cut_in_a_rollback_the_old_system_boots() {
     start.write(&slot_place(Slot::B), &new());
     let disk = Arc::new(SimDisk::from_image(start));
     let wanted = staged(Slot::B, &new());
-    slots(&disk).roll_back(&wanted).unwrap();
+    slots(&disk).roll_back(&wanted, &Work::quiet()).unwrap();
     let record = disk.record();
     for cut in 0..=record.ops.len() {
         for loss in losses() {
             let (image, _) = power_on(&record.image_after(cut, loss)).unwrap();
             // The agent goes on with what it had begun.
             let disk = Arc::new(SimDisk::from_image(image));
-            slots(&disk).roll_back(&wanted).unwrap();
+            slots(&disk).roll_back(&wanted, &Work::quiet()).unwrap();
             let (after, booted) = power_on(&disk.image(Loss::AllDropped)).unwrap();
             assert_eq!(booted, Slot::A, "cut {cut}, {loss:?}");
             assert_eq!(

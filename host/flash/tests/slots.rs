@@ -12,7 +12,7 @@ use otahost_disk::{Disk, DiskFile, Open, Place, RealDisk};
 use otahost_flash::slots::TRIES;
 use otahost_flash::{
     Activation, BootSelector, BootState, FileSelector, FlashError, Flasher, Slot, SlotState, Slots,
-    Standing,
+    Standing, Work,
 };
 use support::*;
 
@@ -108,14 +108,18 @@ fn a_rollback_of_what_runs_needs_a_reboot_and_of_what_waits_does_not() {
         let slots = slots(&disk);
         let staged = install(&slots, NEW).unwrap();
         (0..boots).for_each(|_| reboot(&disk));
-        let needs = slots.roll_back(&staged).unwrap();
+        let needs = slots.roll_back(&staged, &Work::quiet()).unwrap();
         assert_eq!(needs == Activation::NeedsReboot, boots > 0);
         reboot(&disk);
         assert_eq!(now(&disk), state(Slot::A, Slot::A, GOOD, BAD));
         let standing = slots.standing(&staged).unwrap();
         assert_eq!(standing, Standing::NotActivated);
         assert_eq!(standing.after_activation(), Standing::FellBack);
-        assert_eq!(slots.roll_back(&staged), Ok(Activation::Now), "once more");
+        assert_eq!(
+            slots.roll_back(&staged, &Work::quiet()),
+            Ok(Activation::Now),
+            "once more"
+        );
     }
 }
 
@@ -125,12 +129,12 @@ fn in_every_state_nothing_ever_makes_the_running_slot_unsafe() {
         ("begin", |slots, _| slots.begin(false).map(drop)),
         ("finish", |slots, _| slots.finish(0, "").map(drop)),
         ("activate", |slots, new| {
-            slots.activate(&staged(new, b"")).map(drop)
+            slots.activate(&staged(new, b""), &Work::quiet()).map(drop)
         }),
         ("rearm", |slots, new| slots.rearm(&staged(new, b""))),
         ("confirm", |slots, new| slots.confirm(&staged(new, b""))),
         ("roll back", |slots, new| {
-            slots.roll_back(&staged(new, b"")).map(drop)
+            slots.roll_back(&staged(new, b""), &Work::quiet()).map(drop)
         }),
         ("inspect", |slots, _| slots.inspect()),
     ];
@@ -327,7 +331,11 @@ fn a_slot_that_fell_back_is_given_up_for_good() {
         let staged = staged(Slot::B, NEW);
         let standing = slots.standing(&staged).unwrap();
         assert_eq!(standing.after_activation(), Standing::FellBack, "{left}");
-        assert_eq!(slots.roll_back(&staged), Ok(Activation::Now), "{left}");
+        assert_eq!(
+            slots.roll_back(&staged, &Work::quiet()),
+            Ok(Activation::Now),
+            "{left}"
+        );
         assert_eq!(now(&disk), state(Slot::A, Slot::A, GOOD, BAD), "{left}");
         reboot(&disk);
         assert_eq!(now(&disk), state(Slot::A, Slot::A, GOOD, BAD), "{left}");
@@ -492,16 +500,22 @@ fn a_selector_that_does_not_keep_what_it_is_told_is_found_out() {
             slots.begin(false).map(drop)
         }),
         (state(Slot::A, Slot::A, GOOD, BAD), |slots| {
-            slots.activate(&staged(Slot::B, NEW)).map(drop)
+            slots
+                .activate(&staged(Slot::B, NEW), &Work::quiet())
+                .map(drop)
         }),
         (state(Slot::A, Slot::A, GOOD, trial(TRIES)), |slots| {
-            slots.activate(&staged(Slot::B, NEW)).map(drop)
+            slots
+                .activate(&staged(Slot::B, NEW), &Work::quiet())
+                .map(drop)
         }),
         (state(Slot::B, Slot::B, GOOD, trial(2)), |slots| {
             slots.confirm(&staged(Slot::B, NEW))
         }),
         (state(Slot::B, Slot::B, GOOD, trial(2)), |slots| {
-            slots.roll_back(&staged(Slot::B, NEW)).map(drop)
+            slots
+                .roll_back(&staged(Slot::B, NEW), &Work::quiet())
+                .map(drop)
         }),
     ];
     for (before, step) in steps {

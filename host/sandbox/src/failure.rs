@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::child::ChildFault;
 use crate::guest::LogLine;
 
 /// A call that came to nothing. Nothing of it may be committed; the adapter's state is what it was before.
@@ -130,8 +131,9 @@ pub enum LoadError {
     },
     /// It was built against a contract version that this host does not serve.
     #[error(
-        "adapter {adapter}: it was built against `{interface}`, and this host serves {served}; \
-         update the host, or take an older release of the adapter"
+        "adapter {adapter}: it was built against `{interface}`, and this host serves {served}{}; \
+         update the host, or take an older release of the adapter",
+        lacking(missing)
     )]
     OtherContract {
         /// Name of the adapter.
@@ -140,6 +142,8 @@ pub enum LoadError {
         interface: String,
         /// The contract versions served here.
         served: &'static str,
+        /// The functions it calls that no contract of this host has.
+        missing: Vec<String>,
     },
     /// It needs an item of a later release of a contract version that is served.
     #[error(
@@ -154,6 +158,38 @@ pub enum LoadError {
         /// The function or resource that is missing here.
         item: String,
     },
+    /// It needs an interface of a later release of a contract version that is served.
+    #[error(
+        "adapter {adapter}: it needs the interface `{interface}`{}, which came with a later contract than this host's; \
+         update the host, or take an older release of the adapter",
+        calling(functions)
+    )]
+    LaterInterface {
+        /// Name of the adapter.
+        adapter: String,
+        /// The interface as the component names it.
+        interface: String,
+        /// The functions it calls there.
+        functions: Vec<String>,
+    },
+    /// The compiler came to no end within its limits, or its process failed.
+    #[error("adapter {adapter}: {fault}")]
+    Compiler {
+        /// Name of the adapter.
+        adapter: String,
+        /// What happened.
+        fault: ChildFault,
+    },
+    /// Native code that this engine may not run.
+    #[error(
+        "adapter {adapter}: its native code cannot be used: {reason}; compile the component again"
+    )]
+    Code {
+        /// Name of the adapter.
+        adapter: String,
+        /// Why not.
+        reason: String,
+    },
     /// It does not export the contract's interface, or with other types.
     #[error(
         "adapter {adapter}: it does not fit the contract: {reason}; build it against the published `wit/` of otahost"
@@ -164,6 +200,25 @@ pub enum LoadError {
         /// What does not fit.
         reason: String,
     },
+}
+
+fn quoted(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+fn lacking(missing: &[String]) -> String {
+    match missing {
+        [] => String::new(),
+        names => format!(", which has no {}", quoted(names)),
+    }
+}
+
+fn calling(functions: &[String]) -> String {
+    match functions {
+        [] => String::new(),
+        names => format!(" ({})", quoted(names)),
+    }
 }
 
 /// Why the sandbox could not be set up.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use otahost_core::model::Level;
 use otahost_core::view::View;
+use serde::{Deserialize, Serialize};
 use wasmtime::ResourceLimiter;
 
 use crate::failure::FailureKind;
@@ -15,7 +16,7 @@ use crate::text::plain;
 const MAX_RANDOM: usize = 4096;
 
 /// One line an adapter wrote to its log. Control characters are spelt out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// How severe the adapter says it is.
     pub level: Level,

@@ -12,19 +12,33 @@
 //! - The shape of what comes out (lengths, counts, characters) is settled here; whether a wish is declared and granted is
 //!   settled by `otahost_core::admit`.
 //!
+//! - Native code is made in a process of its own, with limits ([`child_main`]), kept in a [`Cache`], and never run unless this
+//!   very engine made it.
+//! - Every step can be recorded ([`TraceRing`]) and run again ([`replay`](replay())), on the same component or on its successor.
+//!
 //! All calls block for as long as the guest runs; run them off the async workers.
 
 mod audit;
+mod cache;
+mod child;
+mod compiled;
 mod failure;
 mod guest;
 mod limits;
+mod replay;
 mod sandbox;
 mod shape;
 mod text;
 mod ticker;
+mod trace;
 mod worlds;
 
+pub use cache::{Bounds, Cache, Compile, How, Loaded, Why};
+pub use child::{ChildFault, ChildLimits, child_main};
+pub use compiled::Compiled;
 pub use failure::{Failure, FailureKind, LoadError, SandboxError};
 pub use guest::LogLine;
 pub use limits::Limits;
+pub use replay::{Difference, Finding, Replay, Replayer, replay};
 pub use sandbox::{Adapter, Handled, Sandbox};
+pub use trace::{Brief, Change, Entry, Incomplete, Outcome, Recording, StepRecord, TraceRing};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use otahost_core::model::{Description, Event, MAX_STATE, Requirements, Step};
+use otahost_core::model::{Description, Event, MAX_CONTEXT, MAX_STATE, Requirements, Step};
 use otahost_core::view::View;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Store, Trap, WasmBacktrace, WasmBacktraceDetails};
 
 use crate::audit::audit;
+use crate::compiled::{EngineId, id};
 use crate::failure::{Failure, FailureKind, LoadError, SandboxError};
 use crate::guest::{Guest, LogLine};
 use crate::limits::Limits;
@@ -30,11 +31,13 @@ const TRAP_NAME: usize = 100;
 /// One engine with its clock thread. Cloning is cheap and shares both; the thread ends with the last clone and adapter.
 #[derive(Clone)]
 pub struct Sandbox {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    engine: Engine,
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    /// What native code has to be made by to run here.
+    pub(crate) id: EngineId,
     limits: Arc<Limits>,
     worlds: Worlds,
     ticker: Ticker,
@@ -73,8 +76,7 @@ impl Sandbox {
     /// # Errors
     /// When the engine refuses the settings or the machine, or no thread can be had.
     pub fn new(limits: Limits) -> Result<Sandbox, SandboxError> {
-        let engine =
-            Engine::new(&config(&limits)).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let engine = engine(&limits)?;
         let worlds = Worlds::new(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
         let interval =
             (limits.backstop / 10).clamp(Duration::from_millis(1), Duration::from_millis(100));
@@ -89,6 +91,7 @@ impl Sandbox {
             .map_err(SandboxError::Thread)?;
         Ok(Sandbox {
             shared: Arc::new(Shared {
+                id: id(&engine),
                 engine,
                 limits: Arc::new(limits),
                 worlds,
@@ -105,8 +108,19 @@ impl Sandbox {
     /// # Errors
     /// When the file is too large, no component, damaged, imports anything but the contract, or does not fit it.
     pub fn load(&self, name: &str, component: &[u8]) -> Result<Adapter, LoadError> {
-        let shared = &self.shared;
-        let limit = shared.limits.component_bytes;
+        let digest = self.audit(name, component)?;
+        let compiled = Component::from_binary(&self.shared.engine, component)
+            .map_err(|e| invalid(name, &e))?;
+        self.bind(name, digest, &compiled)
+    }
+
+    /// What can be told of a file without compiling it and without running it: that it is small enough, a component, and imports
+    /// nothing but what this host serves. Gives its identity, `"sha256:<hex>"`.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), but for what only the compiler finds.
+    pub fn audit(&self, name: &str, component: &[u8]) -> Result<String, LoadError> {
+        let limit = self.shared.limits.component_bytes;
         if component.len() > limit {
             return Err(LoadError::TooLarge {
                 adapter: name.into(),
@@ -115,20 +129,33 @@ impl Sandbox {
             });
         }
         audit(name, component)?;
-        let compiled =
-            Component::from_binary(&shared.engine, component).map_err(|e| LoadError::Invalid {
-                adapter: name.into(),
-                reason: plain(&format!("{e:#}"), MAX_SENTENCE),
-            })?;
-        let served = shared.worlds.serve(name, &shared.engine, &compiled)?;
+        Ok(sha256(component))
+    }
+
+    /// Type-checks a compiled component.
+    pub(crate) fn bind(
+        &self,
+        name: &str,
+        digest: String,
+        compiled: &Component,
+    ) -> Result<Adapter, LoadError> {
+        let shared = &self.shared;
         Ok(Adapter {
             inner: Arc::new(Inner {
                 name: name.into(),
-                digest: sha256(component),
-                served,
+                digest,
+                served: shared.worlds.serve(name, &shared.engine, compiled)?,
                 shared: shared.clone(),
             }),
         })
+    }
+}
+
+/// The compiler's refusal.
+pub(crate) fn invalid(name: &str, error: &wasmtime::Error) -> LoadError {
+    LoadError::Invalid {
+        adapter: name.into(),
+        reason: plain(&format!("{error:#}"), MAX_SENTENCE),
     }
 }
 
@@ -193,23 +220,45 @@ impl Adapter {
         }
     }
 
-    /// Turns a state, or a job context, of an older state version into today's; or says why that is impossible.
-    /// A context must still be checked against its own, smaller limit.
+    /// Turns a state of an older state version into today's (at most [`MAX_STATE`] bytes), or says why that is impossible. The
+    /// caller's bytes are a copy to the guest: nothing is changed.
     ///
     /// # Errors
-    /// A [`Failure`] as for [`describe`](Self::describe).
+    /// A [`Failure`] as for [`describe`](Self::describe), and when what comes out is too large.
     pub fn migrate(&self, from: u32, state: &[u8]) -> Result<Result<Vec<u8>, String>, Failure> {
+        self.migrate_within("state", MAX_STATE, from, state)
+    }
+
+    /// The same for the context of a job (at most [`MAX_CONTEXT`] bytes).
+    ///
+    /// # Errors
+    /// As for [`migrate`](Self::migrate).
+    pub fn migrate_context(
+        &self,
+        from: u32,
+        context: &[u8],
+    ) -> Result<Result<Vec<u8>, String>, Failure> {
+        self.migrate_within("job context", MAX_CONTEXT, from, context)
+    }
+
+    fn migrate_within(
+        &self,
+        what: &str,
+        most: usize,
+        from: u32,
+        bytes: &[u8],
+    ) -> Result<Result<Vec<u8>, String>, Failure> {
         let (answer, run) = self.other("migrate", |served, store| {
-            served.migrate(store, from, state)
+            served.migrate(store, from, bytes)
         })?;
         match answer {
-            Ok(state) if state.len() > MAX_STATE => run
+            Ok(made) if made.len() > most => run
                 .check(Err(format!(
-                    "the migrated state has {} bytes, more than {MAX_STATE}",
-                    state.len()
+                    "the migrated {what} has {} bytes, more than {most}",
+                    made.len()
                 )))
-                .map(|_| Ok(state)),
-            Ok(state) => Ok(Ok(state)),
+                .map(|_| Ok(made)),
+            Ok(made) => Ok(Ok(made)),
             Err(sentence) => Ok(Err(plain(&sentence, MAX_SENTENCE))),
         }
     }
@@ -359,12 +408,23 @@ fn trap_text(root: &str, error: &wasmtime::Error) -> String {
     text
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    let mut text = String::from("sha256:");
-    for byte in digest(&SHA256, bytes).as_ref() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+/// `"sha256:<hex>"` of these bytes.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(digest(&SHA256, bytes).as_ref()))
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+        text
+    })
+}
+
+/// An engine with our settings, in the agent and in the compiler's process alike.
+pub(crate) fn engine(limits: &Limits) -> Result<Engine, SandboxError> {
+    Engine::new(&config(limits)).map_err(|e| SandboxError::Engine(format!("{e:#}")))
 }
 
 /// Settings that make a step the same on every run and device, and a guest unable to hold the host.

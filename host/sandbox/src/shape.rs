@@ -156,7 +156,10 @@ pub(crate) fn plan(plan: &JobPlan) -> Shape {
         if !targets.insert(&install.target) {
             return Err("the plan names a target twice".into());
         }
-        id("the version", &install.version)?;
+        // Empty where the platform names none.
+        if !install.version.is_empty() {
+            id("the version", &install.version)?;
+        }
         artifact(&install.artifact)?;
     }
     Ok(())

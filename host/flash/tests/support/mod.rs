@@ -11,7 +11,7 @@ use std::sync::Arc;
 use otahost_disk::sim::{Image, SimDisk};
 use otahost_disk::{Disk, Place};
 use otahost_flash::boot::SlotStates;
-use otahost_flash::{BootState, FileSelector, Flasher, Slot, SlotState, Slots, Staged};
+use otahost_flash::{BootState, FileSelector, Flasher, Slot, SlotState, Slots, Staged, Work};
 
 pub const GOOD: SlotState = SlotState::Good;
 pub const BAD: SlotState = SlotState::Bad;
@@ -88,6 +88,6 @@ pub fn install(slots: &Slots, content: &[u8]) -> Result<Staged, otahost_flash::F
     stage.sync()?;
     let staged = slots.finish(content.len() as u64, &sha256(content))?;
     slots.verify(&staged)?;
-    slots.activate(&staged)?;
+    slots.activate(&staged, &Work::quiet())?;
     Ok(staged)
 }

@@ -278,10 +278,7 @@ fn each_broken_limit_of_an_effect_is_named() {
             }),
             "the plan: 1001 installs",
         ),
-        (
-            install(|i| i.version = String::new()),
-            "the version is empty",
-        ),
+        (install(|i| i.version = "v\n".into()), "the version"),
         (
             install(|i| i.artifact.size = Some(1 << 53)),
             "the size is 0 to",

@@ -8,7 +8,6 @@ mod v0_1;
 
 use otahost_core::model::{Description, Event, Requirements, Step};
 use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
 use wasmtime::{Engine, Store};
 
 use crate::failure::LoadError;
@@ -18,11 +17,27 @@ use crate::text::plain;
 /// What is served, for messages.
 pub(crate) const SERVED: &str = "otahost:adapter@0.1";
 
+/// The newest release of it that this host knows.
+const PATCH: u32 = 0;
+
 /// True for a version of the package that is served: `0.1.` and a number.
 pub(crate) fn serves(version: &str) -> bool {
     version
         .strip_prefix("0.1.")
         .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// True for the release of the contract that is served, and those before it.
+pub(crate) fn is_current(version: &str) -> bool {
+    version
+        .strip_prefix("0.1.")
+        .and_then(|patch| patch.parse::<u32>().ok())
+        .is_some_and(|patch| patch <= PATCH)
+}
+
+/// True for a function that `host` has here.
+pub(crate) fn has_function(function: &str) -> bool {
+    v0_1::FUNCTIONS.contains(&function)
 }
 
 /// The host sides of all versions, prepared once for an engine.
@@ -50,25 +65,6 @@ impl Worlds {
         component: &Component,
     ) -> Result<Served, LoadError> {
         let ty = component.component_type();
-        for (interface, import) in ty.imports(engine) {
-            let ComponentItem::ComponentInstance(instance) = import.ty else {
-                continue;
-            };
-            for (item, export) in instance.exports(engine) {
-                let known = match export.ty {
-                    ComponentItem::ComponentFunc(_) => v0_1::FUNCTIONS.contains(&item),
-                    ComponentItem::Resource(_) => false,
-                    _ => true,
-                };
-                if !known {
-                    return Err(LoadError::LaterContract {
-                        adapter: adapter.into(),
-                        interface: interface.into(),
-                        item: item.into(),
-                    });
-                }
-            }
-        }
         let exported: Vec<_> = ty
             .exports(engine)
             .filter_map(|(name, _)| name.strip_prefix("otahost:adapter/adapter@"))
@@ -78,6 +74,7 @@ impl Worlds {
                 adapter: adapter.into(),
                 interface: format!("otahost:adapter/adapter@{version}"),
                 served: SERVED,
+                missing: Vec::new(),
             });
         }
         self.v0_1

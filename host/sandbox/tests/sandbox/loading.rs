@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use otahost_sandbox::{Limits, LoadError, Sandbox};
 
-use crate::{ROGUE, contract, encode, rogue_component, step};
+use crate::components::{ROGUE, contract, encode, rogue_component};
+use crate::step;
 
 fn refused(component: &[u8]) -> LoadError {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
@@ -145,6 +146,84 @@ fn another_contract_version_is_refused_as_such() {
     ));
     assert!(
         matches!(&error, LoadError::OtherContract { interface, .. } if interface.contains("@0.2.0")),
+        "{error}"
+    );
+}
+
+/// A component of this contract text that calls one more function.
+fn calls(contract: &str, version: &str, interface: &str, function: &str) -> Vec<u8> {
+    let import = format!(
+        r#"(import "otahost:adapter/{interface}@{version}" "{function}" (func (result i64)))"#
+    );
+    let wat = ROGUE
+        .replace("@0.1.0", &format!("@{version}"))
+        .replace(";;IMPORTS", &import);
+    encode(&wat, &[contract], "update-adapter")
+}
+
+#[test]
+fn a_later_contract_is_refused_with_the_function_it_has_and_we_have_not() {
+    let later = contract()
+        .replace("@0.1.0", "@0.2.0")
+        .replace("now: func()", "moon: func() -> u64; now: func()");
+    let error = refused(&calls(&later, "0.2.0", "host", "moon"));
+    let LoadError::OtherContract {
+        interface, missing, ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(interface, "otahost:adapter/host@0.2.0");
+    assert_eq!(missing, &["moon"], "`now` and the others are there");
+    assert!(error.to_string().contains("`moon`"), "{error}");
+}
+
+#[test]
+fn an_interface_of_a_later_release_is_named_with_what_is_called_there() {
+    let later = contract().replace("@0.1.0", "@0.1.7").replace(
+        "world update-adapter {",
+        "interface weather { rain: func() -> u64; }\nworld update-adapter { import weather;",
+    );
+    let error = refused(&calls(&later, "0.1.7", "weather", "rain"));
+    assert_eq!(
+        error,
+        LoadError::LaterInterface {
+            adapter: "rogue".into(),
+            interface: "otahost:adapter/weather@0.1.7".into(),
+            functions: vec!["rain".into()],
+        }
+    );
+    assert!(error.to_string().contains("(`rain`)"), "{error}");
+}
+
+#[test]
+fn a_function_that_is_missing_is_named_before_anything_is_compiled() {
+    let later = contract()
+        .replace("@0.1.0", "@0.1.7")
+        .replace("now: func()", "moon: func() -> u64; now: func()");
+    let wat = invalid(ROGUE).replace("@0.1.0", "@0.1.7").replace(
+        ";;IMPORTS",
+        r#"(import "otahost:adapter/host@0.1.7" "moon" (func (result i64)))"#,
+    );
+    let error = refused(&encode(&wat, &[&later], "update-adapter"));
+    assert!(
+        matches!(&error, LoadError::LaterContract { item, .. } if item == "moon"),
+        "the compiler would refuse it for its broken function: {error}"
+    );
+}
+
+#[test]
+fn of_several_faults_the_alien_import_is_named() {
+    let alien = "package test:alien; interface clock { tick: func() -> u64; } \
+                 world rogue { include otahost:adapter/update-adapter@0.2.0; import clock; }";
+    let wat = ROGUE.replace("@0.1.0", "@0.2.0").replace(
+        ";;IMPORTS",
+        r#"(import "test:alien/clock" "tick" (func $tick (result i64)))"#,
+    );
+    let later = contract().replace("@0.1.0", "@0.2.0");
+    let error = refused(&encode(&wat, &[&later, alien], "rogue"));
+    assert!(
+        matches!(&error, LoadError::AlienImport { import, .. } if import == "test:alien/clock"),
         "{error}"
     );
 }

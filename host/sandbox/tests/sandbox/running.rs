@@ -10,7 +10,8 @@ use otahost_core::model::{
 };
 use otahost_sandbox::{FailureKind, Limits, Sandbox};
 
-use crate::{command, failure, rogue, rogue_component, rogue_with, step, view};
+use crate::components::rogue_component;
+use crate::{command, failure, rogue, rogue_with, step, view};
 
 #[test]
 fn a_step_comes_back_as_the_guest_made_it() {

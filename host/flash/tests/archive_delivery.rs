@@ -1,0 +1,177 @@
+//! Handing an unpacked directory over: the operator's program, what it says, and what ends it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "support/archives.rs"]
+mod archives;
+#[path = "support/bench.rs"]
+mod bench;
+#[path = "support/follower.rs"]
+mod follower;
+
+use std::time::Duration;
+
+use archives::*;
+use bench::Bench;
+use follower::Followed;
+use otahost_flash::{FlashError, Flasher, Program, Standing, Work};
+
+fn shell(script: &str, timeout: Duration) -> Option<Program> {
+    Some(Program {
+        command: ["/bin/sh", "-c", script, "deliver"]
+            .map(str::to_owned)
+            .to_vec(),
+        timeout,
+    })
+}
+
+const LONG: Duration = Duration::from_secs(120);
+
+fn work<'a>(followed: &'a Followed) -> Work<'a> {
+    Work {
+        target: "emu-2",
+        version: "2.0.1",
+        old_version: Some("1.0"),
+        progress: followed,
+    }
+}
+
+#[test]
+fn the_delivery_program_is_told_what_it_delivers_and_its_progress_is_followed() {
+    let mut bench = Bench::new();
+    let script = r#"
+        test "$#" = 3 && test -d "$1" && test "$1" = "$OTAHOST_ARTIFACT" || exit 9
+        test "$2 $3" = "emu-2 2.0.1" && test "$OTAHOST_TARGET $OTAHOST_VERSION $OTAHOST_OLD_VERSION" = "emu-2 2.0.1 1.0" || exit 8
+        test "$(cat "$1/version.txt")" = new || exit 7
+        echo pushing
+        echo '{"stage": "push", "percent": 50, "device": "board 1", "more": [1]}'
+        echo '{"percent": 250}'
+        echo '{"percent": "none"}'
+        echo 'a warning' >&2
+        printf 'no end of line'
+    "#;
+    bench.deliver = shell(script, LONG);
+    let staged = bench.stage(&tar(&[file("version.txt", "new")]));
+    let followed = Followed::default();
+    bench.flasher().deliver(&staged, &work(&followed)).unwrap();
+    let steps = followed.steps();
+    let after = steps
+        .iter()
+        .skip_while(|(stage, ..)| stage != "deliver")
+        .cloned()
+        .collect::<Vec<_>>();
+    let step = |stage: &str, percent, device: Option<&str>| {
+        (stage.to_owned(), percent, device.map(str::to_owned))
+    };
+    assert_eq!(
+        after,
+        [
+            step("deliver", 50, None),
+            step("push", 75, Some("board 1")),
+            step("", 100, None)
+        ]
+    );
+    assert!(
+        steps.windows(2).all(|pair| pair[0].1 <= pair[1].1),
+        "{steps:?}"
+    );
+    let mut lines = followed.lines();
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "a warning",
+            "no end of line",
+            "pushing",
+            "{\"percent\": \"none\"}"
+        ]
+    );
+    assert_eq!(
+        bench.flasher().standing(&staged),
+        Ok(Standing::New { confirmed: false })
+    );
+}
+
+#[test]
+fn a_delivery_program_that_fails_fails_at_delivering_with_its_words() {
+    let mut bench = Bench::new();
+    bench.deliver = shell("echo EMU 2 does not answer >&2; exit 3", LONG);
+    let error = bench.deliver(&tar(&[file("f", "1")])).unwrap_err();
+    assert_eq!(error.stage(), Some("deliver"));
+    assert!(
+        error.to_string().contains("EMU 2 does not answer"),
+        "{error}"
+    );
+    let staged = bench.stage(&tar(&[file("f", "1")]));
+    assert_eq!(
+        bench.flasher().standing(&staged),
+        Ok(Standing::NotActivated),
+        "it was not delivered"
+    );
+    bench.deliver = Some(Program {
+        command: vec!["/no/such/program".into()],
+        timeout: LONG,
+    });
+    let error = bench.deliver(&tar(&[file("f", "1")])).unwrap_err();
+    assert_eq!(error.stage(), Some("deliver"));
+    // The next attempt is whole again.
+    bench.deliver = shell("true", LONG);
+    bench.deliver(&tar(&[file("f", "2")])).unwrap();
+    assert_eq!(bench.current()["f"], "2");
+}
+
+#[test]
+fn a_delivery_program_that_hangs_is_killed_in_time_with_all_it_started() {
+    let mut bench = Bench::new();
+    let pid = bench.path("pid");
+    let script = format!("sleep 3600 & echo $! > {}; wait", pid.display());
+    bench.deliver = shell(&script, Duration::from_millis(700));
+    let error = bench.deliver(&tar(&[file("f", "1")])).unwrap_err();
+    assert_eq!(error.stage(), Some("deliver"));
+    assert!(error.to_string().contains("was killed"), "{error}");
+    assert!(follower::ends(&pid));
+}
+
+#[test]
+fn a_delivery_program_that_chatters_without_end_is_heard_out_and_its_chatter_is_bounded() {
+    let mut bench = Bench::new();
+    let script = r#"
+        n=0; while test $n -lt 3000; do echo "line $n of chatter, and more of it"; n=$((n+1)); done
+        head -c 3000000 /dev/zero | tr '\0' x; echo
+        echo '{"percent": 90}'
+    "#;
+    bench.deliver = shell(script, LONG);
+    let staged = bench.stage(&tar(&[file("f", "1")]));
+    let followed = Followed::default();
+    bench.flasher().deliver(&staged, &work(&followed)).unwrap();
+    let kept: usize = followed.lines().iter().map(String::len).sum();
+    assert!(kept < 17_000, "{kept} bytes in the log");
+    assert!(followed.lines().last().unwrap().contains("left out"));
+    assert_eq!(followed.steps().last().unwrap().1, 95);
+    // Without end it is the time that ends it.
+    bench.deliver = shell("exec yes", Duration::from_millis(500));
+    let error = bench.deliver(&tar(&[file("f", "1")])).unwrap_err();
+    assert!(error.to_string().contains("was killed"), "{error}");
+}
+
+#[test]
+fn a_delivery_that_is_told_to_stop_stops_its_program_and_begins_anew_the_next_time() {
+    let mut bench = Bench::new();
+    let pid = bench.path("pid");
+    let script = format!(
+        "echo $$ > {0}.tmp; mv {0}.tmp {0}; echo '{{\"percent\": 10}}'; exec sleep 3600",
+        pid.display()
+    );
+    bench.deliver = shell(&script, LONG);
+    let staged = bench.stage(&tar(&[file("f", "1")]));
+    let followed = Followed::stopping_at(51);
+    let stopped = bench.flasher().deliver(&staged, &work(&followed));
+    assert_eq!(stopped, Err(FlashError::Stopped));
+    assert!(follower::ends(&pid));
+    // In the middle of unpacking, too.
+    let followed = Followed::stopping_at(0);
+    let stopped = bench.flasher().deliver(&staged, &work(&followed));
+    assert_eq!(stopped, Err(FlashError::Stopped));
+    bench.deliver = shell("true", LONG);
+    bench.flasher().deliver(&staged, &Work::quiet()).unwrap();
+    assert_eq!(bench.current()["f"], "1");
+}

@@ -1,0 +1,315 @@
+//! Taking a step to pieces, and putting it together again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use otahost_core::model::{Effect, Event};
+use otahost_core::view::View;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::part::{Digest, Parts, Slot, put, put_bytes, put_value};
+use super::record::{
+    Brief, Outcome, StepRecord, effect_in_words, effects_digest, event_in_words, sentence,
+};
+use crate::failure::Failure;
+use crate::guest::LogLine;
+use crate::sandbox::{Adapter, Handled};
+use crate::text::plain;
+
+/// Most bytes of log kept with a step.
+const MAX_LOG: usize = 2 * 1024;
+/// The field of the view that is taken apart once more: what decides on plans changes in small places.
+const JUDGE: &str = "judge";
+
+/// A step as it is stored: what is small, and the digests of what is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    component: String,
+    state_version: u32,
+    /// In words, for a reader who has not the event.
+    about: String,
+    event: Slot,
+    state: Slot,
+    /// The fields of the view, whatever they are in this release.
+    view: BTreeMap<String, Slot>,
+    judge: BTreeMap<String, Slot>,
+    outcome: StoredOutcome,
+    fuel: u64,
+    log: Slot,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    discarded: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StoredOutcome {
+    Step {
+        state: Slot,
+        effects: Slot,
+        effects_digest: Digest,
+    },
+    Refused(String),
+    Failed {
+        kind: String,
+        text: String,
+    },
+}
+
+/// A step, ready for a [`TraceRing`](super::TraceRing). Made where the step ran: it costs the serialising of all the adapter saw.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    pub(super) stored: Stored,
+    /// In the order in which they are worth keeping.
+    pub(super) parts: Parts,
+}
+
+impl Recording {
+    /// Records what [`Adapter::handle`] was given and what it gave. `state_version` is the one the adapter describes.
+    pub fn new(
+        adapter: &Adapter,
+        state_version: u32,
+        view: &View,
+        state: &[u8],
+        event: &Event,
+        outcome: &Result<Handled, Failure>,
+    ) -> Recording {
+        let mut parts = Parts::new();
+        let stored_event = put(event, &mut parts);
+        let stored_state = put_bytes(state.to_vec(), &mut parts);
+        let (view, judge) = put_view(view, &mut parts);
+        let (fuel, log) = match outcome {
+            Ok(handled) => (handled.fuel, &handled.log),
+            Err(failure) => (failure.fuel, &failure.log),
+        };
+        let outcome = match outcome {
+            Ok(handled) => match &handled.result {
+                Ok(step) => StoredOutcome::Step {
+                    effects_digest: effects_digest(&step.effects),
+                    effects: put(&step.effects, &mut parts),
+                    state: put_bytes(step.state.clone(), &mut parts),
+                },
+                Err(refusal) => StoredOutcome::Refused(sentence(refusal)),
+            },
+            Err(failure) => StoredOutcome::Failed {
+                kind: failure.kind.word().into(),
+                text: sentence(&failure.to_string()),
+            },
+        };
+        let stored = Stored {
+            component: adapter.digest().into(),
+            state_version,
+            about: event_in_words(event),
+            event: stored_event,
+            state: stored_state,
+            view,
+            judge,
+            outcome,
+            fuel,
+            log: put(&beginning(log), &mut parts),
+            discarded: None,
+        };
+        Recording { stored, parts }
+    }
+
+    /// Notes why the host discarded the step.
+    pub fn discarded(mut self, why: &str) -> Recording {
+        self.stored.discarded = Some(sentence(why));
+        self
+    }
+}
+
+fn beginning(log: &[LogLine]) -> Vec<LogLine> {
+    let mut room = MAX_LOG;
+    let mut kept = Vec::new();
+    for line in log {
+        let text = plain(&line.text, room);
+        room -= text.len();
+        kept.push(LogLine {
+            level: line.level,
+            text,
+        });
+        if room == 0 {
+            break;
+        }
+    }
+    kept
+}
+
+type Fields = BTreeMap<String, Slot>;
+
+/// Each field is a part of its own: the time changes with every step, the targets hardly ever. By the names of this release, so that a
+/// field which a later one adds is recorded without anybody thinking of it.
+fn put_view(view: &View, parts: &mut Parts) -> (Fields, Fields) {
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(view) else {
+        unreachable!("a view is a record");
+    };
+    let judge = match fields.remove(JUDGE) {
+        Some(Value::Object(judge)) => judge,
+        _ => unreachable!("a judge is a record"),
+    };
+    let mut all = |fields: Map<String, Value>| -> Fields {
+        let put = fields.into_iter();
+        put.map(|(name, value)| (name, put_value(value, parts)))
+            .collect()
+    };
+    (all(fields), all(judge))
+}
+
+/// Where the parts are.
+pub(super) trait Store {
+    fn part(&self, digest: Digest) -> Option<Arc<[u8]>>;
+}
+
+/// What is missing of a record.
+pub(super) type Missing = Vec<String>;
+
+impl Stored {
+    /// The digests of all parts.
+    pub(super) fn parts(&self) -> Vec<Digest> {
+        let mut slots = vec![&self.event, &self.state, &self.log];
+        slots.extend(self.view.values());
+        slots.extend(self.judge.values());
+        if let StoredOutcome::Step { state, effects, .. } = &self.outcome {
+            slots.extend([state, effects]);
+        }
+        let mut digests: Vec<Digest> = slots.into_iter().filter_map(Slot::part).collect();
+        digests.sort();
+        digests.dedup();
+        digests
+    }
+
+    /// The record whole.
+    pub(super) fn record(&self, n: u64, store: &impl Store) -> Result<StepRecord, Missing> {
+        let mut missing = Missing::new();
+        let event = get(&self.event, "the event", store, &mut missing);
+        let state = bytes(&self.state, store).or_else(|| {
+            missing.push("the state".into());
+            None
+        });
+        let view = self.view(store, &mut missing);
+        match (event, state, view) {
+            (Some(event), Some(state), Some(view)) => Ok(StepRecord {
+                n,
+                component: self.component.clone(),
+                state_version: self.state_version,
+                event,
+                state,
+                view,
+                outcome: self.outcome(store),
+                fuel: self.fuel,
+                log: self.log(store),
+                discarded: self.discarded.clone(),
+            }),
+            _ => Err(missing),
+        }
+    }
+
+    fn view(&self, store: &impl Store, missing: &mut Missing) -> Option<View> {
+        let before = missing.len();
+        let mut whole = |fields: &Fields| -> Map<String, Value> {
+            let field = |(name, slot): (&String, &Slot)| {
+                let value = get(slot, &format!("the view's {name}"), store, missing)?;
+                Some((name.clone(), value))
+            };
+            fields.iter().filter_map(field).collect()
+        };
+        let mut fields = whole(&self.view);
+        fields.insert(JUDGE.into(), Value::Object(whole(&self.judge)));
+        if missing.len() > before {
+            return None;
+        }
+        let view = serde_json::from_value(Value::Object(fields));
+        if view.is_err() {
+            missing.push("a view this release can read".into());
+        }
+        view.ok()
+    }
+
+    fn outcome(&self, store: &impl Store) -> Outcome {
+        match &self.outcome {
+            StoredOutcome::Step {
+                state,
+                effects,
+                effects_digest,
+            } => Outcome::Step {
+                state_digest: state.part().map(|d| d.to_string()).unwrap_or_default(),
+                state: bytes(state, store),
+                effects_digest: effects_digest.to_string(),
+                effects: self.effects(effects, store),
+            },
+            StoredOutcome::Refused(why) => Outcome::Refused(why.clone()),
+            StoredOutcome::Failed { kind, text } => Outcome::Failed {
+                kind: kind.clone(),
+                text: text.clone(),
+            },
+        }
+    }
+
+    fn effects(&self, slot: &Slot, store: &impl Store) -> Option<Vec<Effect>> {
+        get(slot, "", store, &mut Missing::new())
+    }
+
+    fn log(&self, store: &impl Store) -> Vec<LogLine> {
+        get(&self.log, "", store, &mut Missing::new()).unwrap_or_default()
+    }
+
+    /// The record in a few lines.
+    pub(super) fn brief(&self, n: u64, store: &impl Store) -> Brief {
+        let number = |name: &str| match self.view.get(name) {
+            Some(Slot::Is(value)) => value.as_u64().unwrap_or_default(),
+            _ => 0,
+        };
+        let (outcome, reason, effects, state_changed) = match &self.outcome {
+            StoredOutcome::Step { state, effects, .. } => {
+                let effects = self.effects(effects, store);
+                let words = effects.map(|effects| effects.iter().map(effect_in_words).collect());
+                ("step".to_owned(), None, words, *state != self.state)
+            }
+            StoredOutcome::Refused(why) => {
+                ("refused".to_owned(), Some(why.clone()), Some(vec![]), false)
+            }
+            StoredOutcome::Failed { kind, text } => {
+                (kind.clone(), Some(text.clone()), Some(vec![]), false)
+            }
+        };
+        Brief {
+            n,
+            now: number("now"),
+            uptime: number("uptime"),
+            component: self.component.clone(),
+            event: self.about.clone(),
+            outcome,
+            reason,
+            effects,
+            state_changed,
+            fuel: self.fuel,
+            log: self.log(store),
+            discarded: self.discarded.clone(),
+            replayable: self.record(n, store).is_ok(),
+        }
+    }
+}
+
+fn bytes(slot: &Slot, store: &impl Store) -> Option<Vec<u8>> {
+    store.part(slot.part()?).map(|bytes| bytes.to_vec())
+}
+
+fn get<T: DeserializeOwned>(
+    slot: &Slot,
+    what: &str,
+    store: &impl Store,
+    missing: &mut Missing,
+) -> Option<T> {
+    let value = match slot {
+        Slot::Is(value) => serde_json::from_value(value.clone()).ok(),
+        Slot::Part(digest, _) => store
+            .part(*digest)
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+    };
+    if value.is_none() {
+        missing.push(what.to_owned());
+    }
+    value
+}
