@@ -2,7 +2,11 @@
 //!
 //! `otahost check` and `otahost run` go the same way here, so that what the one finds is what stops the other.
 
+mod links;
+mod store;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,22 +15,24 @@ use otahost_core::model::Field;
 use otahost_disk::{Disk, Place, RealDisk, Seam};
 use otahost_flash::boot::{BootSelector, CommandSelector, FileSelector};
 use otahost_flash::slots::Slots;
-use otahost_flash::{FlashError, Flasher};
-use otahost_links::Link;
-use otahost_links::mqtt::{MqttLink, MqttOptions};
+use otahost_flash::{
+    Archive, ArchiveSetup, CommandFlasher, CommandSetup, FlashError, Flasher, Program,
+};
 use otahost_sandbox::{Limits, Sandbox};
 use otahost_transfer::{Trust, TrustKeys, Tuning};
-use url::Url;
 
+use crate::alerts::Sink;
 use crate::config::{
-    AdapterConfig, BootConfig, Config, Finding, FlasherConfig, LinkConfig, TargetConfig,
-    TrustConfig,
+    AdapterConfig, BootConfig, Config, Finding, FlasherConfig, TargetConfig, TrustConfig,
 };
+use crate::offline::{Offline, OfflineTarget};
 use crate::outside::{Device, TargetQuestions};
 use crate::platform::{
     AdapterSetup, Deadlines, Locks, Platform, Setup, TargetSetup, TransferSetup,
 };
 use crate::sources::RealSources;
+
+use self::store::Store;
 
 /// The largest component file.
 const MAX_COMPONENT: u64 = 32 * 1024 * 1024;
@@ -38,7 +44,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Assembled {
     /// What the engine is told.
     pub setup: Setup,
-    links: BTreeMap<String, Arc<dyn Link>>,
+    made: links::Links,
+    sinks: Vec<Sink>,
+    sandbox: Sandbox,
+    /// Where updates on media are looked for.
+    pub offline: Option<Offline>,
 }
 
 /// Loads every adapter and compares what it asks for with what it is granted; makes the links. Nothing is started or written.
@@ -76,21 +86,10 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
             Err(more) => findings.extend(more),
         }
     }
-    let mut links: BTreeMap<String, Arc<dyn Link>> = BTreeMap::new();
-    for (name, link) in &config.links {
-        let LinkConfig::Mqtt(mqtt) = link;
-        match mqtt_link(mqtt) {
-            Ok(link) => {
-                links.insert(name.clone(), Arc::new(link));
-            }
-            Err(what) => findings.push(Finding::error(
-                Some(mqtt.at),
-                format!("links.{name}"),
-                what,
-                "mend the link's table",
-            )),
-        }
-    }
+    let made = links::make(config, &mut findings);
+    let at = |name: &str| config.adapters.get(name).map(|a| a.at);
+    links::check(&adapters, at, &made, &mut findings);
+    let sinks = links::sinks(config, &mut findings);
     let mut targets = Vec::new();
     for (id, target) in &config.targets {
         match trust(&target.trust) {
@@ -137,6 +136,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
             max: millis(config.transfer.backoff_max),
         },
         max_size: config.transfer.max_size,
+        parallel: config.transfer.parallel as usize,
         tuning: Tuning::default(),
     };
     let setup = Setup {
@@ -149,10 +149,36 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
             download: config.deadlines.download,
             prepared: config.deadlines.prepared,
             install: config.deadlines.install,
+            deliver: config.deadlines.deliver,
             activate: config.deadlines.activate,
         },
     };
-    Ok(Assembled { setup, links })
+    let offline = config.offline.as_ref().map(|offline| Offline {
+        device: config.device.id.clone(),
+        path: offline.path.clone(),
+        every: offline.every,
+        progress: offline.progress.clone(),
+        targets: setup.targets.iter().filter_map(offline_target).collect(),
+    });
+    Ok(Assembled {
+        setup,
+        made,
+        sinks,
+        sandbox,
+        offline,
+    })
+}
+
+/// Only a target that says whose files it takes, and which, is updated without a person's word.
+fn offline_target(target: &TargetSetup) -> Option<OfflineTarget> {
+    match (&target.trust, &target.compatible) {
+        (Trust::Minisign(keys), Some(compatible)) => Some(OfflineTarget {
+            id: target.id.clone(),
+            compatible: compatible.clone(),
+            keys: keys.clone(),
+        }),
+        _ => None,
+    }
 }
 
 fn trust(config: &TrustConfig) -> Result<Trust, String> {
@@ -177,23 +203,41 @@ fn load(
             advice,
         )]
     };
-    let file = config.component.display();
-    let too_large = std::fs::metadata(&config.component).is_ok_and(|m| m.len() > MAX_COMPONENT);
-    if too_large {
-        return Err(fault(
-            "component",
-            format!("{file} is larger than 32 MiB"),
-            "is this a component at all?",
-        ));
+    let bytes = read_component(&config.component)
+        .map_err(|what| fault("component", what, "build it with `adapter build`"))?;
+    let file = config.component.display().to_string();
+    make_ready(sandbox, name, config, &file, &bytes)
+}
+
+/// A component's file.
+///
+/// # Errors
+/// It is too large or cannot be read.
+pub(crate) fn read_component(path: &Path) -> Result<Vec<u8>, String> {
+    let file = path.display();
+    if std::fs::metadata(path).is_ok_and(|m| m.len() > MAX_COMPONENT) {
+        return Err(format!("{file} is larger than 32 MiB"));
     }
-    let bytes = std::fs::read(&config.component).map_err(|e| {
-        fault(
-            "component",
-            format!("{file} cannot be read: {e}"),
-            "build it with `adapter build`",
-        )
-    })?;
-    let component = sandbox.load(name, &bytes).map_err(|e| {
+    std::fs::read(path).map_err(|e| format!("{file} cannot be read: {e}"))
+}
+
+/// Loads a component as this adapter and asks it what it wants.
+fn make_ready(
+    sandbox: &Sandbox,
+    name: &str,
+    config: &AdapterConfig,
+    file: &str,
+    bytes: &[u8],
+) -> Result<AdapterSetup, Vec<Finding>> {
+    let fault = |key: &str, what: String, advice: &str| {
+        vec![Finding::error(
+            Some(config.at),
+            format!("adapters.{name}.{key}"),
+            what,
+            advice,
+        )]
+    };
+    let component = sandbox.load(name, bytes).map_err(|e| {
         fault(
             "component",
             format!("{file} is refused: {e}"),
@@ -231,26 +275,6 @@ fn load(
     })
 }
 
-fn mqtt_link(config: &crate::config::MqttConfig) -> Result<MqttLink, String> {
-    let url = Url::parse(&config.url).map_err(|e| format!("`url` is no URL: {e}"))?;
-    let mut options = MqttOptions::new(url, config.client_id.clone());
-    options.username.clone_from(&config.username);
-    options.password = config
-        .password
-        .as_ref()
-        .map(|p| p.reveal().as_bytes().to_vec());
-    options.ca_pem = match &config.ca {
-        Some(path) => Some(
-            std::fs::read(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?,
-        ),
-        None => None,
-    };
-    options.keep_alive = config.keep_alive;
-    options.backoff_first = config.backoff_first;
-    options.backoff_max = config.backoff_max;
-    MqttLink::new(options).map_err(|e| e.to_string())
-}
-
 /// The boot selector of a target.
 ///
 /// # Errors
@@ -270,13 +294,48 @@ pub fn selector(
 /// # Errors
 /// What makes the boot selector impossible.
 pub fn flasher(disk: Arc<dyn Disk>, target: &TargetConfig) -> Result<Arc<dyn Flasher>, FlashError> {
-    let FlasherConfig::Slots { slots, boot } = &target.flasher;
-    let selector = selector(disk.clone(), boot)?;
-    Ok(Arc::new(Slots::new(
-        disk,
-        slots.clone().map(Place::operator),
-        selector,
-    )))
+    let within = |command: &Vec<String>, timeout: &Duration| Program {
+        command: command.clone(),
+        timeout: *timeout,
+    };
+    Ok(match &target.flasher {
+        FlasherConfig::Slots { slots, boot } => {
+            let selector = selector(disk.clone(), boot)?;
+            Arc::new(Slots::new(
+                disk,
+                slots.clone().map(Place::operator),
+                selector,
+            ))
+        }
+        FlasherConfig::Archive {
+            directory,
+            deliver,
+            timeout,
+            limits,
+        } => Arc::new(Archive::new(
+            disk,
+            ArchiveSetup {
+                directory: Place::operator(directory),
+                deliver: deliver.as_ref().map(|command| within(command, timeout)),
+                limits: *limits,
+            },
+        )),
+        FlasherConfig::Command {
+            directory,
+            program,
+            rollback,
+            reboot,
+            timeout,
+        } => Arc::new(CommandFlasher::new(
+            disk,
+            CommandSetup {
+                directory: Place::operator(directory),
+                program: within(program, timeout),
+                rollback: rollback.as_ref().map(|command| within(command, timeout)),
+                reboot: *reboot,
+            },
+        )),
+    })
 }
 
 /// The flashers of all targets, each looked at.
@@ -296,7 +355,7 @@ pub fn flashers(
             }
             Err(error) => {
                 let what = format!("the target cannot be flashed: {error}");
-                let advice = "mend the slots or the boot selector";
+                let advice = "mend the slots, the boot selector or the staging directory";
                 findings.push(Finding::error(
                     Some(target.at),
                     format!("targets.{id}"),
@@ -356,16 +415,24 @@ pub fn platform(config: &Config, assembled: &Assembled) -> Result<Platform, Vec<
         )]
     })?;
     let flashers = flashers(&disk, config)?;
+    let store = Store::new(
+        disk.clone(),
+        assembled.sandbox.clone(),
+        config.adapters.clone(),
+    );
     Ok(Platform {
         disk,
         journal: Place::data("journal.redb"),
         seam: Seam::Threads,
-        links: assembled.links.clone(),
+        links: assembled.made.links.clone(),
         sources: Arc::new(RealSources {
             idle_timeout: config.transfer.idle_timeout,
             connect_timeout: CONNECT_TIMEOUT,
+            links: assembled.made.files.clone(),
         }),
         flashers,
+        workshop: Arc::new(store),
+        alarm: crate::alerts::shared(assembled.sinks.clone()),
         outside: Arc::new(outside),
         process: format!("{} {:?}", std::process::id(), std::time::SystemTime::now()),
         locks: Locks::default(),

@@ -1,5 +1,6 @@
 //! The otahost agent as a library: configuration, engine, local API and command line. The binary is a thin shell around [`cli`].
 
+pub mod alerts;
 pub mod api;
 pub mod assemble;
 pub mod check;
@@ -8,6 +9,7 @@ pub mod config;
 pub mod deadman;
 pub mod engine;
 pub mod exit;
+pub mod offline;
 pub mod outside;
 pub mod platform;
 pub mod run;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use otahost_core::model::{ClockQuality, Instant};
-use otahost_flash::program::{self, Limits};
+use otahost_flash::program::{self, Call, Limits};
 
 use crate::config::{Ready, VersionSource};
 use crate::platform::Outside;
@@ -131,7 +131,7 @@ impl Outside for Device {
                         .ok_or_else(|| format!("{} has no line {key}=…", file.display()))?,
                 }
             }
-            VersionSource::Command(command) => run(command)?.trim().to_owned(),
+            VersionSource::Command(command) => ask(command, target)?.trim().to_owned(),
         };
         if version.is_empty()
             || version.len() > MAX_VERSION
@@ -145,7 +145,7 @@ impl Outside for Device {
     fn probe(&self, target: &str) -> Result<(), String> {
         match self.targets.get(target).and_then(|q| q.probe.as_ref()) {
             None => Ok(()),
-            Some(command) => run(command).map(|_| ()),
+            Some(command) => ask(command, target).map(|_| ()),
         }
     }
 
@@ -164,7 +164,7 @@ impl Outside for Device {
             None => Ok(()),
             Some(Ready::File(file)) if file.exists() => Ok(()),
             Some(Ready::File(file)) => Err(format!("{} does not exist", file.display())),
-            Some(Ready::Command(command)) => run(command).map(|_| ()),
+            Some(Ready::Command(command)) => ask(command, target).map(|_| ()),
         }
     }
 
@@ -199,6 +199,16 @@ fn read_short(path: &Path) -> std::io::Result<String> {
         .take(MAX_FILE)
         .read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Asks a program of the operator about a target, which it finds in its environment: one program may answer for many.
+fn ask(command: &[String], target: &str) -> Result<String, String> {
+    let call = Call {
+        argv: command,
+        arguments: &[],
+        environment: &[("OTAHOST_TARGET", target)],
+    };
+    program::run_call(&call, Limits::default()).map_err(|error| error.to_string())
 }
 
 /// Runs a program of the operator to its end and gives what it printed.
@@ -246,6 +256,17 @@ mod tests {
         assert_eq!(ask("echo 1.2").unwrap(), "1.2");
         assert!(ask("echo 1; echo 2").is_err());
         assert!(ask("true").is_err());
+    }
+
+    #[test]
+    fn a_program_that_answers_for_many_targets_is_told_which_is_meant() {
+        let script = "echo 1.2-$OTAHOST_TARGET";
+        assert_eq!(
+            device(script, "true", "true").version("t").unwrap(),
+            "1.2-t"
+        );
+        let is_t = "test $OTAHOST_TARGET = t";
+        assert_eq!(device("true", is_t, "true").probe("t"), Ok(()));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use otahost_flash::Flasher;
 use otahost_links::Link;
 use otahost_transfer::{Source, SourceError, Trust, Tuning};
 
+use crate::alerts::Alarm;
+
 /// The device around the agent. Calls may block; the engine makes those that ask a program or a file through the seam.
 pub trait Outside: Debug + Send + Sync {
     /// Changes with every boot.
@@ -39,14 +41,32 @@ pub trait Outside: Debug + Send + Sync {
     fn reboot(&self) -> Result<(), String>;
 }
 
+/// Keeps versions of adapters and makes them ready to run.
+pub trait Workshop: Debug + Send + Sync {
+    /// Keeps a component durably and gives its digest, `sha256:<hex>`. To keep it again changes nothing. Blocks.
+    fn keep(&self, component: &[u8]) -> Result<String, String>;
+    /// A kept component, loaded as this adapter with its configuration and grants. Blocks: it may have to be compiled.
+    fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String>;
+}
+
+/// A workshop that has kept nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoWorkshop;
+
+impl Workshop for NoWorkshop {
+    fn keep(&self, _: &[u8]) -> Result<String, String> {
+        Err("this agent keeps no versions of adapters".into())
+    }
+
+    fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String> {
+        Err(format!("no version {digest} of `{adapter}` is kept"))
+    }
+}
+
 /// Makes the source of an artifact.
 pub trait Sources: Debug + Send + Sync {
     /// The source of this install, with what the owner's grants allow.
-    fn source(
-        &self,
-        install: &Install,
-        downloads: &[String],
-    ) -> Result<Arc<dyn Source>, SourceError>;
+    fn source(&self, install: &Install, grants: &Grants) -> Result<Arc<dyn Source>, SourceError>;
 }
 
 /// Everything the engine stands on.
@@ -64,6 +84,10 @@ pub struct Platform {
     pub sources: Arc<dyn Sources>,
     /// Flashers by target.
     pub flashers: BTreeMap<String, Arc<dyn Flasher>>,
+    /// Versions of adapters.
+    pub workshop: Arc<dyn Workshop>,
+    /// Where alerts go.
+    pub alarm: Arc<dyn Alarm>,
     /// The device.
     pub outside: Arc<dyn Outside>,
     /// Names this process: a start by another one in the same boot, soon after the last, is a crash. Starts within one process are not.
@@ -131,6 +155,8 @@ pub struct TransferSetup {
     pub attempts: u32,
     /// Waits between them.
     pub backoff: Backoff,
+    /// Most jobs that transfer or hand over at the same time.
+    pub parallel: usize,
     /// Largest artifact.
     pub max_size: u64,
     /// Sizes and times of the transfer engine.
@@ -148,6 +174,8 @@ pub struct Deadlines {
     pub prepared: Duration,
     /// Reading back what is staged.
     pub install: Duration,
+    /// Handing it over to one target.
+    pub deliver: Duration,
     /// Switching, reboot included.
     pub activate: Duration,
 }

@@ -35,6 +35,7 @@ pub fn run(config: Config) -> Result<(), ExitError> {
         )
     };
     let assembled = assemble::assemble(&config).map_err(refuse)?;
+    let offline = assembled.offline.clone();
     let platform = assemble::platform(&config, &assembled).map_err(refuse)?;
     let setup = Arc::new(assembled.setup);
     // Work beside the engine that dies without a word would leave a job or an adapter hanging for ever. The service manager starts the
@@ -53,6 +54,9 @@ pub fn run(config: Config) -> Result<(), ExitError> {
         let (calls_in, calls) = mpsc::channel(API_CALLS);
         let (engine_in, engine_out) = watch::channel(None);
         tokio::spawn(relay(calls, engine_out));
+        if let Some(offline) = offline {
+            tokio::spawn(crate::offline::watch(offline, calls_in.clone()));
+        }
         let _server = api::serve(&config.device.socket, calls_in).map_err(|e| {
             let what = format!(
                 "the local API cannot listen on {}: {e}",

@@ -1,6 +1,7 @@
 //! Where artifacts, and the signatures beside them, come from on a real device: over HTTP within the grants, or from a file the
 //! operator named.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -9,11 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use otahost_core::grants::url_within;
+use otahost_core::grants::{Grants, url_within};
 use otahost_core::model::{ArtifactSource, Install};
+use otahost_core::paths;
 use otahost_disk::Seam;
+use otahost_links::ftps::{FtpsBody, FtpsError, FtpsLink};
 use otahost_links::http::{HttpBody, HttpError, HttpOptions, HttpSource, Reach};
-use otahost_transfer::{Body, BoxFuture, Opened, SIDECAR_MAX, Source, SourceError, Validator};
+use otahost_links::http_client::HttpClient;
+use otahost_transfer::{
+    Body, BoxFuture, Digest, Opened, SIDECAR_MAX, Source, SourceError, Validator,
+};
 use tokio::time::timeout;
 use url::Url;
 
@@ -21,6 +27,9 @@ use crate::platform::Sources;
 
 /// Piece read from a file at once.
 const PIECE: usize = 256 * 1024;
+
+/// Largest file with a digest.
+const MAX_DIGEST_FILE: usize = 1024;
 
 /// What a signature has behind the name of the file it lies beside.
 const SIDECAR: &str = ".minisig";
@@ -32,20 +41,43 @@ pub struct RealSources {
     pub idle_timeout: Duration,
     /// Time for a connection.
     pub connect_timeout: Duration,
+    /// Links that give files.
+    pub links: BTreeMap<String, Files>,
+}
+
+/// A link that gives files.
+#[derive(Debug, Clone)]
+pub enum Files {
+    /// Over FTPS.
+    Ftps(Arc<FtpsLink>),
+    /// Over HTTP, with the link's credentials.
+    Http(HttpClient),
 }
 
 impl Sources for RealSources {
-    fn source(
-        &self,
-        install: &Install,
-        downloads: &[String],
-    ) -> Result<Arc<dyn Source>, SourceError> {
+    fn source(&self, install: &Install, grants: &Grants) -> Result<Arc<dyn Source>, SourceError> {
+        let downloads = &grants.download;
         match &install.artifact.source {
             ArtifactSource::File(path) => Ok(Arc::new(FileSource { path: path.into() })),
-            ArtifactSource::OnLink(path) => Err(SourceError::Forbidden(format!(
-                "link `{}` gives no files",
-                path.link
-            ))),
+            ArtifactSource::OnLink(place) => {
+                // The grants may have changed since the plan was admitted.
+                if !grants.allows_file(place) {
+                    return Err(SourceError::Forbidden(format!(
+                        "{} on link `{link}` is outside what grants.links.{link}.files allows",
+                        paths::without_query(&place.path),
+                        link = place.link
+                    )));
+                }
+                let path = place.path.clone();
+                match self.links.get(&place.link).cloned() {
+                    Some(Files::Ftps(link)) => Ok(Arc::new(OnFtps { link, path })),
+                    Some(Files::Http(link)) => Ok(Arc::new(OnApi { link, path })),
+                    None => Err(SourceError::Forbidden(format!(
+                        "link `{}` gives no files",
+                        place.link
+                    ))),
+                }
+            }
             source @ ArtifactSource::Url(text) => {
                 let url = Url::parse(text)
                     .map_err(|e| SourceError::Forbidden(format!("{source} is no URL: {e}")))?;
@@ -55,7 +87,7 @@ impl Sources for RealSources {
                         "{source} is outside what grants.download allows"
                     )));
                 }
-                let granted = downloads.to_vec();
+                let granted = downloads.clone();
                 // A redirect may lead out of the grant (object storage does that), but not into anybody's own network.
                 let allow = Arc::new(move |url: &Url| {
                     let named = granted
@@ -73,7 +105,7 @@ impl Sources for RealSources {
                 Ok(Arc::new(Http {
                     source: HttpSource::new(options.clone()).map_err(from_http)?,
                     options,
-                    downloads: downloads.to_vec(),
+                    downloads: downloads.clone(),
                 }))
             }
         }
@@ -103,6 +135,7 @@ impl Source for Http {
                 offset: opened.offset,
                 total: opened.total,
                 validator: opened.validator.map(Validator),
+                published: Vec::new(),
                 body: Box::new(HttpPieces(opened.body)),
             })
         })
@@ -185,6 +218,118 @@ fn from_http(error: HttpError) -> SourceError {
     }
 }
 
+/// A file on an FTPS server.
+#[derive(Debug)]
+struct OnFtps {
+    link: Arc<FtpsLink>,
+    path: String,
+}
+
+impl Source for OnFtps {
+    fn open<'a>(
+        &'a self,
+        from: u64,
+        validator: Option<&'a Validator>,
+    ) -> BoxFuture<'a, Result<Opened, SourceError>> {
+        Box::pin(async move {
+            let published = self.published().await?;
+            let opened = self
+                .link
+                .open(&self.path, from, validator.map(|v| v.0.as_str()))
+                .await
+                .map_err(from_ftps)?;
+            Ok(Opened {
+                offset: opened.offset,
+                total: opened.total,
+                validator: opened.validator.map(Validator),
+                published,
+                body: Box::new(FtpsPieces(opened.body)),
+            })
+        })
+    }
+
+    fn sidecar(&self) -> BoxFuture<'_, Result<Option<String>, SourceError>> {
+        Box::pin(async move {
+            let name = format!("{}{SIDECAR}", self.path);
+            let bytes = self.link.small_file(&name, SIDECAR_MAX + 1).await;
+            Ok(bytes.map_err(from_ftps)?.map(|bytes| text(&bytes)))
+        })
+    }
+}
+
+impl OnFtps {
+    /// The digests that lie beside the file, as `sha256sum` and `md5sum` write them.
+    async fn published(&self) -> Result<Vec<Digest>, SourceError> {
+        let mut published = Vec::new();
+        for algorithm in ["sha256", "md5"] {
+            let name = format!("{}.{algorithm}", self.path);
+            let Some(bytes) = self
+                .link
+                .small_file(&name, MAX_DIGEST_FILE)
+                .await
+                .map_err(from_ftps)?
+            else {
+                continue;
+            };
+            let text = text(&bytes);
+            let word = text.split_whitespace().next().unwrap_or_default();
+            let word = word.trim_start_matches('\\');
+            // One that is there has to be right: an image beside a broken digest is suspect.
+            let digest = Digest::parse(&format!("{algorithm}:{word}"))
+                .map_err(|e| SourceError::Forbidden(format!("the file {name}: {e}")))?;
+            published.push(digest);
+        }
+        Ok(published)
+    }
+}
+
+#[derive(Debug)]
+struct FtpsPieces(FtpsBody);
+
+impl Body for FtpsPieces {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, SourceError>> {
+        Box::pin(async move { self.0.next().await.map_err(from_ftps) })
+    }
+}
+
+fn from_ftps(error: FtpsError) -> SourceError {
+    match error {
+        FtpsError::Broken(text) | FtpsError::Unreachable(text) => SourceError::Broken(text),
+        FtpsError::Stalled(text) => SourceError::Stalled(text),
+        error => SourceError::Forbidden(error.to_string()),
+    }
+}
+
+/// A path of an API: asked with the link's credentials, which stay behind when it redirects.
+#[derive(Debug)]
+struct OnApi {
+    link: HttpClient,
+    path: String,
+}
+
+impl Source for OnApi {
+    fn open<'a>(
+        &'a self,
+        from: u64,
+        validator: Option<&'a Validator>,
+    ) -> BoxFuture<'a, Result<Opened, SourceError>> {
+        Box::pin(async move {
+            let opened = self
+                .link
+                .open(&self.path, from, validator.map(|v| v.0.as_str()))
+                .await
+                .map_err(from_http)?;
+            Ok(Opened {
+                offset: opened.offset,
+                total: opened.total,
+                validator: opened.validator.map(Validator),
+                published: opened.md5.map(Digest::Md5).into_iter().collect(),
+                body: Box::new(HttpPieces(opened.body)),
+            })
+        })
+    }
+}
+
 /// A file of the operator's. It is only read.
 #[derive(Debug)]
 struct FileSource {
@@ -235,6 +380,7 @@ impl Source for FileSource {
                         offset,
                         total: Some(total),
                         validator,
+                        published: Vec::new(),
                         body,
                     })
                 })
@@ -353,6 +499,10 @@ mod tests {
 
     /// A source as the engine asks for it.
     fn open(source: ArtifactSource, downloads: &[String], idle: Duration) -> Arc<dyn Source> {
+        let grants = Grants {
+            download: downloads.to_vec(),
+            ..Grants::default()
+        };
         let install = Install {
             target: "dock".into(),
             artifact: Artifact {
@@ -366,8 +516,9 @@ mod tests {
         let sources = RealSources {
             idle_timeout: idle,
             connect_timeout: LONG,
+            links: BTreeMap::new(),
         };
-        sources.source(&install, downloads).unwrap()
+        sources.source(&install, &grants).unwrap()
     }
 
     /// Longer than anything takes here.

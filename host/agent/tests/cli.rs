@@ -128,10 +128,17 @@ fn answers(request: Request, follows: &mut u32) -> Vec<Reply> {
             ("dock", Some(_)) | ("drone", None) => vec![Reply::Cleared { images: 0 }],
             _ => error(ErrorCode::UnknownTarget),
         },
+        Request::AdapterInstall { adapter, .. } | Request::AdapterRollback { adapter } => {
+            match adapter.as_str() {
+                "dji" => vec![Reply::Done],
+                _ => error(ErrorCode::UnknownAdapter),
+            }
+        }
         Request::Install {
             target,
             path,
             version,
+            ..
         } => {
             assert!(Path::new(&path).is_absolute() && version.as_deref() != Some(""));
             match target.as_str() {

@@ -109,7 +109,9 @@ fn a_sound_configuration_is_read_whole_with_its_defaults() {
         config.device.socket,
         PathBuf::from(place.path("data/otahost.sock"))
     );
-    let LinkConfig::Mqtt(link) = &config.links["cloud"];
+    let LinkConfig::Mqtt(link) = &config.links["cloud"] else {
+        panic!("it is another kind of link");
+    };
     assert_eq!(link.client_id, "otahost-gw-7-cloud");
     assert_eq!(link.username.as_deref(), Some("gw"));
     assert_eq!(link.password.as_ref().map(Secret::reveal), Some("hunter2"));
@@ -202,6 +204,7 @@ fn readiness_policy_authority_and_deadlines_are_read_with_their_defaults() {
         waiting: hours(30 * 24),
         prepared: hours(7 * 24),
         install: hours(1),
+        deliver: hours(2),
         activate: hours(1) / 2,
     };
     assert_eq!(config.deadlines, defaults);
@@ -490,14 +493,14 @@ fn a_fault_is_shown_with_its_line_and_a_caret_and_as_data() {
         faults.to_string(),
         format!(
             "error: `links.cloud.kind`: this kind of link is not known\n --> {file}:7:8\n  |\n7 | kind = \"amqp\"\n  |        ^^^^^^\n   \
-             = help: this version of otahost knows `mqtt`\n"
+             = help: this version of otahost knows `mqtt`, `http_server`, `http_client` and `ftps`\n"
         )
     );
     assert_eq!(
         faults.to_json(),
         serde_json::json!({ "file": file, "findings": [{
             "severity": "error", "line": 7, "column": 8, "key": "links.cloud.kind",
-            "what": "this kind of link is not known", "advice": "this version of otahost knows `mqtt`",
+            "what": "this kind of link is not known", "advice": "this version of otahost knows `mqtt`, `http_server`, `http_client` and `ftps`",
         }]})
     );
 }

@@ -11,6 +11,7 @@ use otahost::api::{ApiCall, ErrorCode, JobView, MemoryView, Reply, Request, Stat
 use otahost::engine::{Engine, Input};
 use otahost::platform::{Deadlines, Outside, Platform, Setup, Sources, TargetSetup, TransferSetup};
 use otahost_core::backoff::Backoff;
+use otahost_core::grants::Grants;
 use otahost_core::job::{GateAt, Job, Outcome};
 use otahost_core::model::{
     Apply, Artifact, ArtifactSource, ClockQuality, Dedupe, Install, Instant, JobPlan, Phase, Reason,
@@ -75,7 +76,7 @@ impl Outside for Device {
 struct NoSources;
 
 impl Sources for NoSources {
-    fn source(&self, _: &Install, _: &[String]) -> Result<Arc<dyn Source>, SourceError> {
+    fn source(&self, _: &Install, _: &Grants) -> Result<Arc<dyn Source>, SourceError> {
         Err(SourceError::Broken("nothing is fetched here".into()))
     }
 }
@@ -133,6 +134,8 @@ impl Bench {
                 links: BTreeMap::new(),
                 sources: Arc::new(NoSources),
                 flashers: BTreeMap::new(),
+                workshop: Arc::new(otahost::platform::NoWorkshop),
+                alarm: Arc::new(otahost::alerts::NoAlarm),
                 outside: self.device.clone(),
                 process: String::new(),
                 locks: Default::default(),
@@ -148,6 +151,7 @@ impl Bench {
                         max: 60_000,
                     },
                     max_size: 1 << 20,
+                    parallel: 4,
                     tuning: Tuning::default(),
                 },
                 deadlines: Deadlines {
@@ -155,6 +159,7 @@ impl Bench {
                     download: HOUR,
                     prepared: HOUR,
                     install: HOUR,
+                    deliver: HOUR,
                     activate: HOUR,
                 },
             };
@@ -370,6 +375,7 @@ fn a_job_that_waits_says_at_what_and_can_be_paused_and_resumed() {
             path: "/f".into(),
             target: "dock".into(),
             version: Some("2.0".into()),
+            key: None,
         },
         job(),
         pause("operator/2"),

@@ -53,16 +53,12 @@ fn every_command_is_in_the_list() {
 
 #[test]
 fn the_example_of_the_readme_has_no_fault_but_its_missing_files() {
-    let start = README
-        .find("```toml\n")
-        .map(|at| at + 8)
-        .unwrap_or_default();
-    let end = README[start..].find("```").map_or(start, |at| at + start);
-    let example = &README[start..end];
-    assert!(
-        example.contains("[device]"),
-        "the first TOML block is the example"
-    );
+    let example = README
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next())
+        .find(|block| block.contains("[device]"))
+        .expect("the README shows a whole configuration");
     let faults = match otahost::config::Config::from_text(
         std::path::Path::new("/etc/otahost/otahost.toml"),
         example,

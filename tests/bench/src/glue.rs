@@ -26,6 +26,7 @@ impl Source for Http {
             Ok(Opened {
                 offset: opened.offset,
                 total: opened.total,
+                published: Vec::new(),
                 validator: opened.validator.map(Validator),
                 body: Box::new(Pieces(opened.body)),
             })

@@ -108,7 +108,8 @@ impl Row {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle one, or the middle of the two in the middle.
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -4,7 +4,9 @@
     reason = "test support: a broken set-up ends the test"
 )]
 
+pub mod camera;
 pub mod device;
+pub mod kit;
 pub mod sim;
 
 use std::path::PathBuf;

@@ -1,7 +1,9 @@
 //! An adapter that misbehaves on command, so that the host's tests meet every way in which a step can fail.
 //!
-//! Configuration: `{"link": L, "prefix": P}`. It subscribes to `P/do` on `L` and publishes to `P/out`. The payload of a message
-//! is a command and its argument, divided by one space:
+//! Configuration: `{"link": L, "prefix": P}`. It subscribes to `P/do` on `L` and publishes to `P/out`. With `"web": W` it serves
+//! `POST /P/do` on the `http_server` link `W`; with `"api": A` it calls `GET` and `POST /free/*`, `GET /guarded` (with secret
+//! `access_token`) and `POST /tokens` (with secret `refresh_token`) on the `http_client` link `A`; with `"folder": F` it lists
+//! directories of link `F`. The payload of a message, and the body of a request, is a command and its argument, divided by one space:
 //!
 //! | command | what it does |
 //! |---|---|
@@ -26,8 +28,25 @@
 //! | `undeclared` | publishes to `elsewhere`, which it never declared |
 //! | `wildcard` | publishes to `P/out/#`, which is no topic |
 //! | `log-flood` | logs 10 MiB, then publishes `flooded` |
+//! | `fetch JSON` | sends a request: `{tag, path, method?, headers?, body?, captures?, once?, timeout?}`; headers and captures are pairs |
+//! | `fetches N` | sends so many, all at once, with the tags `1` to `N` |
+//! | `list TAG PATH` | lists a directory |
+//! | `respond ID STATUS TEXT` | answers the request with this id, whosever it is |
+//! | `hold NAME` | of a request only: remembers who asks, publishes `held NAME ID`, and answers nothing |
+//! | `hold NAME STEPS` | the same, and answers after so many timers of half a second |
+//! | `release NAME TEXT` | answers whom `hold` has remembered |
+//! | `silence` | does nothing at all |
+//! | `alert CODE LEVEL TEXT` | raises an alert |
 //!
-//! A report of a job is published as `job KEY PHASE`, a start as `started REASON`. Every other event does nothing.
+//! A report of a job is published as `job KEY PHASE`, a start as `started REASON`. A request whose command did not `hold` it is
+//! answered with 200 and the text that the command publishes, or `done`. How a request that was sent has ended is published as
+//! `answer N TAG STATUS BODY`, `answer N TAG failed WHY` or `answer N TAG interrupted`, a listing as `answer N TAG listing NAMES` or
+//! `answer N TAG failed WHY`; `N` counts them in the state. Where the tag begins with `trap`, it panics instead; where that of a
+//! request begins with `again`, it sends one to `/free/more` with the tag `more` as well. Every other event does nothing.
+
+mod web;
+
+use std::collections::BTreeMap;
 
 use otahost_adapter::effects::{apply_job, cancel_job, confirm_job, publish, start_job, timer};
 use otahost_adapter::{
@@ -45,6 +64,12 @@ pub struct Config {
     pub link: String,
     /// What its topics begin with.
     pub prefix: String,
+    /// The link to serve requests on.
+    pub web: Option<String>,
+    /// The link to send requests on.
+    pub api: Option<String>,
+    /// The link to list directories of.
+    pub folder: Option<String>,
 }
 
 /// What it remembers.
@@ -55,6 +80,25 @@ pub struct State {
     /// Empty, until `big-state` fills it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ballast: String,
+    /// How many requests and listings have ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub answers: u64,
+    /// The requests that are not answered yet, by the name they are held under.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, Held>,
+}
+
+/// A request that waits for its answer.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its id.
+    pub id: String,
+    /// Timers until it is answered; none: it waits to be released.
+    pub steps: Option<u32>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The argument of `start-job`.
@@ -92,7 +136,10 @@ impl Adapter for Rogue {
                 "type": "object",
                 "required": ["link", "prefix"],
                 "additionalProperties": false,
-                "properties": { "link": { "type": "string" }, "prefix": { "type": "string" } },
+                "properties": {
+                    "link": { "type": "string" }, "prefix": { "type": "string" }, "web": { "type": "string" },
+                    "api": { "type": "string" }, "folder": { "type": "string" },
+                },
             })
             .to_string(),
             state_version: 1,
@@ -116,6 +163,9 @@ impl Adapter for Rogue {
                 subscribe: vec![format!("{}/do", config.prefix)],
                 publish: vec![format!("{}/out", config.prefix)],
             }],
+            routes: web::routes(config),
+            calls: web::calls(config),
+            sources: config.folder.iter().cloned().collect(),
             targets: vec!["*".into()],
             ..Requirements::default()
         })
@@ -136,7 +186,13 @@ impl Adapter for Rogue {
                 let (command, argument) = text.split_once(' ').unwrap_or((text, ""));
                 obey(command, argument, state, config, view, &say)
             }
-            Event::Timer(name) => Ok(vec![say(format!("timer {name}"))]),
+            Event::Request(request) => web::on_request(state, &request, config, view, &say),
+            Event::Response(outcome) => Ok(web::on_response(state, &outcome, config, &say)),
+            Event::Listing(outcome) => Ok(vec![web::on_listing(state, &outcome, &say)]),
+            Event::Timer(name) => Ok(match name.strip_prefix("hold ") {
+                Some(held) => web::on_step(state, held),
+                None => vec![say(format!("timer {name}"))],
+            }),
             Event::Job(report) => Ok(vec![say(format!("job {} {}", report.key, report.phase))]),
             Event::Started(reason) => Ok(vec![say(match reason {
                 StartReason::Booted => "started booted".into(),
@@ -190,6 +246,10 @@ fn obey(
             return Ok(vec![]);
         }
         "refuse" => return Err("told to refuse".into()),
+        "silence" => return Ok(vec![]),
+        "fetch" | "fetches" | "list" | "respond" | "release" | "alert" => {
+            return web::obey(command, argument, state, config);
+        }
         "trap" => panic!("told to trap"),
         "loop" => loop {
             // Something the optimiser cannot see through, or it may take the loop for one that ends.

@@ -8,6 +8,7 @@
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,8 +17,6 @@ use std::time::Duration;
 use std::{fs, io};
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::tls;
 
@@ -113,6 +112,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     files: BTreeMap<String, Content>,
+    guard: Option<Guard>,
     versions: u64,
     faults: BTreeMap<String, VecDeque<Planned>>,
     requests: Vec<Request>,
@@ -123,11 +123,22 @@ struct State {
     open: BTreeMap<usize, TcpStream>,
 }
 
+/// Who looks at every request first, and may have it answered by a fault.
+#[derive(Clone)]
+struct Guard(Arc<dyn Fn(&Request) -> Option<Fault> + Send + Sync>);
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Content {
     bytes: Stored,
     length: u64,
     version: u64,
+    tag: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -145,7 +156,10 @@ struct Planned {
 
 impl Content {
     fn etag(&self) -> String {
-        format!("\"v{}\"", self.version)
+        match &self.tag {
+            Some(tag) => format!("\"{tag}\""),
+            None => format!("\"v{}\"", self.version),
+        }
     }
 
     /// One second later for every version.
@@ -183,21 +197,7 @@ impl Files {
     /// When no loopback port can be had.
     #[must_use]
     pub fn start_tls() -> Self {
-        let certificates = CertificateDer::pem_slice_iter(tls::SERVER_PEM.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .expect("the lab's certificate");
-        let key =
-            PrivateKeyDer::from_pem_slice(tls::SERVER_KEY_PEM.as_bytes()).expect("the lab's key");
-        let config = ServerConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder
-                .with_no_client_auth()
-                .with_single_cert(certificates, key)
-        })
-        .expect("the lab's certificate and key fit");
+        let config = tls::server_config(tls::Certificate::Lab, tls::Versions::Both);
         Self::launch(Some(Arc::new(config)))
     }
 
@@ -257,7 +257,19 @@ impl Files {
     pub fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
         let length = bytes.len() as u64;
-        self.insert(name, Stored::Bytes(bytes.into()), length);
+        self.insert(name, Stored::Bytes(bytes.into()), length, None);
+    }
+
+    /// The same with an ETag of one's choice, without its quotes.
+    pub fn put_tagged(&self, name: &str, bytes: impl Into<Vec<u8>>, tag: &str) {
+        let bytes = bytes.into();
+        let length = bytes.len() as u64;
+        self.insert(
+            name,
+            Stored::Bytes(bytes.into()),
+            length,
+            Some(tag.to_owned()),
+        );
     }
 
     /// Serves a file of the disk under a name, read anew for every request.
@@ -266,11 +278,11 @@ impl Files {
     /// When there is no such file.
     pub fn put_file(&self, name: &str, path: &Path) -> io::Result<()> {
         let length = fs::metadata(path)?.len();
-        self.insert(name, Stored::File(path.to_owned()), length);
+        self.insert(name, Stored::File(path.to_owned()), length, None);
         Ok(())
     }
 
-    fn insert(&self, name: &str, bytes: Stored, length: u64) {
+    fn insert(&self, name: &str, bytes: Stored, length: u64, tag: Option<String>) {
         self.shared.change(|state| {
             state.versions += 1;
             state.files.insert(
@@ -279,6 +291,7 @@ impl Files {
                     bytes,
                     length,
                     version: state.versions,
+                    tag,
                 },
             );
         });
@@ -307,6 +320,12 @@ impl Files {
                 .or_default()
                 .push_back(Planned { fault, left })
         });
+    }
+
+    /// Has every request looked at first: what this answers with is done in place of a planned fault. It must not block.
+    pub fn guard(&self, guard: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) {
+        self.shared
+            .change(|state| state.guard = Some(Guard(Arc::new(guard))));
     }
 
     /// Forgets all planned faults of a name.

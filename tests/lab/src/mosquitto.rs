@@ -1,21 +1,19 @@
 //! The real mosquitto: a broker that others wrote and that devices meet in the field, so that our client is not only tested against
 //! a relative of itself.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::broker::{free_port, wait_for_port};
+use crate::daemon::{self, Daemon};
+use crate::proxy::wait_until;
 use crate::tls;
 
-/// Where Debian puts it; the search path comes first.
-const FALLBACK: &str = "/usr/sbin/mosquitto";
-
-/// How long a start or a stop may take.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take from listening to running.
+const START: Duration = Duration::from_secs(10);
 
 /// Why there is no mosquitto.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +38,12 @@ pub struct MosquittoOptions {
 /// A mosquitto process of our own on a loopback port, with its files in a temporary directory.
 #[derive(Debug)]
 pub struct Mosquitto {
+    // Ends before its files are removed.
+    process: Option<Daemon>,
     program: PathBuf,
     directory: TempDir,
     port: u16,
     options: MosquittoOptions,
-    process: Option<Child>,
 }
 
 impl Mosquitto {
@@ -61,7 +60,7 @@ impl Mosquitto {
     /// # Errors
     /// [`MosquittoError`] says what to install, or shows the log.
     pub fn start_with(options: MosquittoOptions) -> Result<Self, MosquittoError> {
-        let program = find().ok_or(MosquittoError::NotInstalled)?;
+        let program = daemon::find("mosquitto").ok_or(MosquittoError::NotInstalled)?;
         let directory =
             tempfile::tempdir().map_err(|error| MosquittoError::NotStarted(error.to_string()))?;
         let mut broker = Self {
@@ -71,16 +70,11 @@ impl Mosquitto {
             options,
             process: None,
         };
-        let mut last = None;
-        // Between choosing a port and listening on it another process may take it.
-        for _ in 0..10 {
-            broker.port = free_port();
-            match broker.launch() {
-                Ok(()) => return Ok(broker),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or(MosquittoError::NotInstalled))
+        daemon::on_a_free_port(|port| {
+            broker.port = port;
+            broker.launch()
+        })?;
+        Ok(broker)
     }
 
     /// The port on 127.0.0.1.
@@ -108,22 +102,14 @@ impl Mosquitto {
     /// Kills it (SIGKILL). Does nothing when it does not run.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
+            process.kill();
         }
     }
 
     /// Ends it in good order (SIGTERM): with persistence it saves first. Does nothing when it does not run.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let _ = rustix::process::kill_process(
-                rustix::process::Pid::from_child(&process),
-                rustix::process::Signal::TERM,
-            );
-            if !crate::proxy::wait_until(LIMIT, || !matches!(process.try_wait(), Ok(None))) {
-                let _ = process.kill();
-                let _ = process.wait();
-            }
+            process.stop();
         }
     }
 
@@ -136,6 +122,11 @@ impl Mosquitto {
         self.launch()
     }
 
+    /// How often it said that it runs.
+    fn starts(&self) -> usize {
+        self.log().matches(" running").count()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -144,25 +135,23 @@ impl Mosquitto {
         let failed = |error: std::io::Error| MosquittoError::NotStarted(error.to_string());
         let configuration = self.path("mosquitto.conf");
         fs::write(&configuration, self.configuration().map_err(failed)?).map_err(failed)?;
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"))
-            .map_err(failed)?;
-        let process = Command::new(&self.program)
-            .arg("-c")
-            .arg(&configuration)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(failed)?)
-            .stderr(log)
-            .spawn()
-            .map_err(failed)?;
-        let process = self.process.insert(process);
-        if wait_for_port(self.port, LIMIT, || matches!(process.try_wait(), Ok(None))) {
-            return Ok(());
+        let starts = self.starts();
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(&configuration);
+        match Daemon::start(&mut command, &self.path("log"), self.port) {
+            // It listens before it knows what to do with a SIGTERM.
+            Ok(process) if wait_until(START, || self.starts() > starts) => {
+                self.process = Some(process);
+            }
+            Ok(_) => return Err(MosquittoError::NotStarted(self.log())),
+            Err(error) => {
+                return Err(MosquittoError::NotStarted(format!(
+                    "{error}; its log: {}",
+                    self.log()
+                )));
+            }
         }
-        self.kill();
-        Err(MosquittoError::NotStarted(self.log()))
+        Ok(())
     }
 
     fn configuration(&self) -> std::io::Result<String> {
@@ -193,18 +182,4 @@ impl Mosquitto {
         }
         Ok(text)
     }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn find() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|directory| directory.join("mosquitto"))
-        .chain([Path::new(FALLBACK).to_owned()])
-        .find(|program| program.is_file())
 }

@@ -116,7 +116,13 @@ fn build_programs(stages: &mut Stages) -> Result<(), Failed> {
 
 /// Builds the shipped adapter and the one that tests break things with.
 fn adapters(stages: &mut Stages, show: Show) -> Result<(), Failed> {
-    for folder in ["plugins/dji", "tests/guest"] {
+    for folder in [
+        "plugins/dji",
+        "plugins/kit112",
+        "plugins/withnox",
+        "plugins/wudun",
+        "tests/guest",
+    ] {
         let stage = format!("adapter {folder}");
         stages.program(&stage, "adapter", &["build", folder], show)?;
     }

@@ -1,16 +1,23 @@
-//! What the machine must have besides cargo: the WebAssembly standard library for adapters, and the real mosquitto for tests.
+//! What the machine must have besides cargo: the WebAssembly standard library for adapters, and the real servers for tests.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
+/// Servers that tests run as processes of their own. Program, Debian package and systemd unit have the same name.
+const SERVERS: [(&str, &str); 3] = [
+    ("mosquitto", "the MQTT broker mosquitto, version 2"),
+    ("nginx", "the web server nginx"),
+    ("vsftpd", "the FTP server vsftpd"),
+];
+
 /// All that tests, demo and benchmarks need.
 pub(crate) fn all() -> Result<(), String> {
     adapters()?;
-    mosquitto()
+    servers()
 }
 
 /// What building an adapter needs: a standard library for WebAssembly, or the sources to build one.
@@ -35,16 +42,77 @@ pub(crate) fn adapters() -> Result<(), String> {
     install(&["rustc-web", "rust-web-src"]).map_err(|error| format!("{error}\n{advice}"))
 }
 
-/// The broker that tests compare our own one with.
-fn mosquitto() -> Result<(), String> {
-    if let Some(path) = find("mosquitto") {
-        return said(format!("mosquitto: {}", path.display()));
+/// The servers that others wrote and that tests compare our own ones with.
+fn servers() -> Result<(), String> {
+    let mut missing = Vec::new();
+    for (name, what) in SERVERS {
+        match find(name) {
+            Some(path) => said(format!("{name}: {}", path.display()))?,
+            None => missing.push((name, what)),
+        }
     }
-    let advice = "Tests need the broker mosquitto, version 2. On Debian as root: `apt-get install --no-install-recommends mosquitto`.";
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (names, needs): (Vec<&str>, Vec<&str>) = missing.into_iter().unzip();
+    let advice = format!(
+        "Tests need {}. On Debian as root: `apt-get install --no-install-recommends {}`; that starts them on public ports, which \
+         tests do not need.",
+        needs.join(" and "),
+        names.join(" ")
+    );
     if !release_is("debian") || !root() {
-        return Err(advice.to_owned());
+        return Err(advice);
     }
-    install(&["mosquitto"]).map_err(|error| format!("{error}\n{advice}"))
+    let unstarted = Unstarted::order(&names)
+        .map_err(|error| format!("no order not to start {}: {error}", names.join(" ")))?;
+    let result = install(&names).map_err(|error| format!("{error}\n{advice}"));
+    drop(unstarted);
+    result
+}
+
+/// Keeps Debian from starting what it installs: neither now nor at the next boot does a server of the tests listen on a public port.
+struct Unstarted {
+    policy: Option<PathBuf>,
+}
+
+impl Unstarted {
+    /// Masks the units for good, and forbids all starts until the value is dropped. What is there already stays as it is.
+    fn order(units: &[&str]) -> std::io::Result<Self> {
+        let directory = Path::new("/etc/systemd/system");
+        fs::create_dir_all(directory)?;
+        for unit in units {
+            let mask = directory.join(format!("{unit}.service"));
+            if mask.symlink_metadata().is_err() {
+                symlink("/dev/null", &mask)?;
+                eprintln!(
+                    "{unit}.service is masked: it is here for tests alone; `systemctl unmask {unit}` if you want it as a service"
+                );
+            }
+        }
+        // Without systemd, packages ask this program before they start anything; 101 means no.
+        let policy = PathBuf::from("/usr/sbin/policy-rc.d");
+        if policy.symlink_metadata().is_ok() {
+            return Ok(Self { policy: None });
+        }
+        fs::write(
+            &policy,
+            "#!/bin/sh\n# otahost's set-up is installing servers for tests. Left over from a broken run? Then remove it.\nexit 101\n",
+        )?;
+        let unstarted = Self {
+            policy: Some(policy.clone()),
+        };
+        fs::set_permissions(&policy, fs::Permissions::from_mode(0o755))?;
+        Ok(unstarted)
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(policy) = &self.policy {
+            let _ = fs::remove_file(policy);
+        }
+    }
 }
 
 fn said(text: String) -> Result<(), String> {

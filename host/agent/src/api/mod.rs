@@ -59,6 +59,19 @@ pub enum Request {
         #[serde(default)]
         image: Option<String>,
     },
+    /// Have an adapter run another version, a component in a file on this device: answered with [`Reply::Done`] once it runs, durably, or
+    /// an error; then the version before goes on.
+    AdapterInstall {
+        /// The adapter's name.
+        adapter: String,
+        /// Absolute path of the component.
+        path: String,
+    },
+    /// Have an adapter return to the version before: answered with [`Reply::Done`], or an error.
+    AdapterRollback {
+        /// The adapter's name.
+        adapter: String,
+    },
     /// Install a file that is on this device: answered with [`Reply::Accepted`], or an error.
     Install {
         /// Absolute path of the artifact. It must stay until the job's end.
@@ -68,6 +81,9 @@ pub enum Request {
         /// The version it shall report afterwards; without it the one its signed header names.
         #[serde(default)]
         version: Option<String>,
+        /// What the job's key is to be called behind `operator/`: 1 to 150 letters, digits, `.`, `_` and `-`. Without it a number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
 }
 
@@ -112,6 +128,8 @@ pub enum ErrorCode {
     UnknownJob,
     /// There is no target with this name.
     UnknownTarget,
+    /// No adapter with this name runs.
+    UnknownAdapter,
     /// Something else holds the target.
     Busy,
     /// Policy, trust or the artifact itself forbid it.
@@ -158,9 +176,9 @@ pub struct StatusView {
 pub struct LinkView {
     /// Its name.
     pub name: String,
-    /// `mqtt`.
+    /// `mqtt`, `http_server`, `http_client` or `ftps`.
     pub kind: String,
-    /// Connected and subscribed.
+    /// Connected and subscribed, or listening. A link that connects only when there is something to do counts as up.
     pub up: bool,
     /// Since when; `None` when it was never up.
     pub since: Option<Instant>,
@@ -263,6 +281,18 @@ pub struct AdapterView {
     pub version: String,
     /// `sha256:` and the digest of its component.
     pub digest: String,
+    /// It is not the configured component, but one that was installed in its place.
+    #[serde(default)]
+    pub installed: bool,
+    /// It is on probation: so many of its calls failed so far.
+    #[serde(default)]
+    pub strikes: Option<u32>,
+    /// The version it can return to.
+    #[serde(default)]
+    pub previous: Option<String>,
+    /// Digests of versions that were left.
+    #[serde(default)]
+    pub rejected: Vec<String>,
     /// How its last steps went.
     pub health: AdapterHealth,
     /// Events that failed for good and were set aside.

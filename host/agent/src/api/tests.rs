@@ -61,7 +61,9 @@ async fn engine(mut calls: mpsc::Receiver<ApiCall>) {
                 key: format!("{target}:{path}"),
             }],
             Request::Clear { .. } => vec![Reply::Cleared { images: 1 }],
-            Request::Status => vec![Reply::Done],
+            Request::Status | Request::AdapterInstall { .. } | Request::AdapterRollback { .. } => {
+                vec![Reply::Done]
+            }
         };
         for answer in answers {
             let _ = reply.send(answer).await;
@@ -119,6 +121,7 @@ async fn a_client_gets_the_engines_answers_in_order_and_then_the_end() {
                 path: "/f".into(),
                 target: "t".into(),
                 version: None,
+                key: None,
             })
             .unwrap();
         assert_eq!(accepted, Reply::Accepted { key: "t:/f".into() });
@@ -340,10 +343,24 @@ fn the_wire_format_is_what_the_readme_shows() {
             "{\"request\":\"clear\",\"target\":\"T\",\"image\":null}",
         ),
         (
+            Request::AdapterInstall {
+                adapter: "A".into(),
+                path: "/F".into(),
+            },
+            "{\"request\":\"adapter-install\",\"adapter\":\"A\",\"path\":\"/F\"}",
+        ),
+        (
+            Request::AdapterRollback {
+                adapter: "A".into(),
+            },
+            "{\"request\":\"adapter-rollback\",\"adapter\":\"A\"}",
+        ),
+        (
             Request::Install {
                 path: "/F".into(),
                 target: "T".into(),
                 version: None,
+                key: None,
             },
             "{\"request\":\"install\",\"path\":\"/F\",\"target\":\"T\",\"version\":null}",
         ),

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::adapters::AdapterCommand;
+
 use crate::exit::Exit;
 
 /// The command line.
@@ -70,6 +72,12 @@ pub enum Command {
         target: String,
         /// Only this one: its version, its SHA-256, or a digest as the platform gave it (`md5:…`)
         image: Option<String>,
+    },
+    /// Which versions of the adapters run, and how to have others
+    Adapter {
+        /// What to do
+        #[command(subcommand)]
+        command: AdapterCommand,
     },
     /// Install a file on a target and follow it to the end
     Install(Install),

@@ -34,6 +34,7 @@ pub(super) fn install(client: &Client, arguments: &Install, json: bool) -> Resul
         path: path.into(),
         target: arguments.target.clone(),
         version: arguments.version.clone(),
+        key: None,
     };
     let key = match client.ask(&request)? {
         Reply::Accepted { key } => key,

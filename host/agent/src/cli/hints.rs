@@ -425,6 +425,10 @@ mod tests {
                 last_failure: failure.into(),
             }),
             dead_letters,
+            installed: false,
+            strikes: None,
+            previous: None,
+            rejected: Vec::new(),
         };
         let mut status = idle();
         status.safe_mode = true;

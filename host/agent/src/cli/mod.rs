@@ -3,6 +3,7 @@
 //! Answers go to standard output, everything said about the way there to standard error. With `--json` standard output holds
 //! one JSON document, or one for each step of `install`.
 
+mod adapters;
 mod args;
 mod follow;
 mod hints;
@@ -207,6 +208,7 @@ fn execute(cli: &Cli) -> Result<Exit, Failure> {
                 other => Err(unexpected(other)),
             }
         }
+        Command::Adapter { command } => adapters::run(cli, command),
         Command::Install(install) => follow::install(&client(cli)?, install, cli.json),
         Command::Deadman => {
             let watched = Config::watched(&cli.config)?;
@@ -257,6 +259,10 @@ fn unexpected(reply: Reply) -> Failure {
     };
     let (exit, advice) = match code {
         ErrorCode::UnknownJob => (Exit::Unknown, "`otahost jobs` lists those there are"),
+        ErrorCode::UnknownAdapter => (
+            Exit::Unknown,
+            "`otahost adapter list` lists those there are",
+        ),
         ErrorCode::UnknownTarget => (Exit::Unknown, "`otahost status` lists those there are"),
         ErrorCode::Busy | ErrorCode::Refused => (Exit::Refused, ""),
         ErrorCode::TooLate => (

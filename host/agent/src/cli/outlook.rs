@@ -23,7 +23,11 @@ pub(super) fn outlook(job: &JobView) -> String {
         );
     }
     match job.phase {
-        Phase::Queued => "queued; policy is asked, then the download begins".into(),
+        Phase::Queued => with(
+            "queued",
+            job,
+            "; policy is asked, then the download begins",
+        ),
         Phase::Waiting => waiting(job),
         Phase::Downloading => downloading(job),
         Phase::Verifying => {
@@ -45,8 +49,15 @@ pub(super) fn outlook(job: &JobView) -> String {
             "verified and staged; policy and readiness are asked, then it is read back and activated"
                 .into()
         }
-        Phase::Delivering => "is being handed to the device that installs it".into(),
-        Phase::Delivered => "lies at the device that installs it".into(),
+        Phase::Delivering => format!(
+            "is being handed over to {}{}; then readiness is asked and the new version activated{}",
+            target(job),
+            because(job).map(|text| format!(": {text}")).unwrap_or_default(),
+            limit(job)
+        ),
+        Phase::Delivered => {
+            "handed over; policy and readiness are asked, then the new version is activated".into()
+        }
         Phase::Installing => {
             "what is staged is being read back; then readiness is asked and the new version activated"
                 .into()

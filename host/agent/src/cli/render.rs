@@ -46,11 +46,36 @@ pub(super) fn section(title: &str, rows: &[Vec<String>]) -> String {
 /// What a sound configuration says.
 pub(super) fn sound(config: &Config) -> String {
     let mut rows = Vec::new();
-    for (name, LinkConfig::Mqtt(link)) in &config.links {
-        rows.push(vec!["link".into(), name.clone(), link.url.clone()]);
+    for (name, link) in &config.links {
+        let says = match link {
+            LinkConfig::Mqtt(link) => link.url.clone(),
+            LinkConfig::HttpServer(link) => match &link.tls {
+                Some(_) => format!("https on {}", link.listen),
+                None => format!("http on {}", link.listen),
+            },
+            LinkConfig::HttpClient(link) => link.url.to_string(),
+            LinkConfig::Ftps(link) => {
+                format!("ftps {}:{} {}", link.host, link.port, link.directory)
+            }
+        };
+        rows.push(vec!["link".into(), name.clone(), says]);
     }
     for (name, target) in &config.targets {
-        let FlasherConfig::Slots { slots, .. } = &target.flasher;
+        let written = match &target.flasher {
+            FlasherConfig::Slots { slots, .. } => {
+                format!("{} and {}", slots[0].display(), slots[1].display())
+            }
+            FlasherConfig::Archive { directory, .. } => {
+                format!("archives into {}", directory.display())
+            }
+            FlasherConfig::Command {
+                directory, program, ..
+            } => format!(
+                "by {} from {}",
+                program.first().map_or("", String::as_str),
+                directory.display()
+            ),
+        };
         let trust = match &target.trust {
             TrustConfig::Unsigned => "takes unsigned images".to_owned(),
             TrustConfig::Minisign { keys, .. } => {
@@ -60,7 +85,7 @@ pub(super) fn sound(config: &Config) -> String {
         rows.push(vec![
             "target".into(),
             name.clone(),
-            format!("{} and {}, {trust}", slots[0].display(), slots[1].display()),
+            format!("{written}, {trust}"),
         ]);
     }
     for (name, adapter) in &config.adapters {

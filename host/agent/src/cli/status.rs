@@ -44,6 +44,9 @@ pub(super) fn status(status: &StatusView) -> String {
 
 fn link(link: &LinkView) -> Vec<String> {
     let mut state = match (link.up, link.since) {
+        _ if matches!(link.kind.as_str(), "http_client" | "ftps") => {
+            "connects when there is something to do".to_owned()
+        }
         (true, Some(since)) => format!("up since {}", time(since)),
         (true, None) => "up".to_owned(),
         (false, Some(since)) => format!("down since {}", time(since)),
@@ -197,6 +200,10 @@ mod tests {
             digest: "sha256:0123456789abcdef0123".into(),
             health: AdapterHealth::Running,
             dead_letters: 1,
+            installed: false,
+            strikes: None,
+            previous: None,
+            rejected: Vec::new(),
         });
         view.jobs.push(job(Phase::Downloading));
         assert_eq!(

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use otahost_core::job::OPERATOR;
+use otahost_core::paths;
+use otahost_core::secret::Place;
 use otahost_core::topics;
 use serde_json::Value;
 use toml::de::DeValue;
 use url::Url;
 
 use super::reader::{Item, Section};
-use super::{AdapterConfig, Grants, TopicGrant, known, schema, written_names};
+use super::{
+    AdapterConfig, CallGrant, Grants, LinkGrant, RouteGrant, known, schema, written_names,
+};
 
 pub(super) fn read(root: &Section<'_>) -> BTreeMap<String, AdapterConfig> {
     let links = written_names(root, "links");
@@ -77,12 +81,18 @@ fn read_grants(section: &Section<'_>, links: &[&str], targets: &[&str]) -> Grant
         .unwrap_or_default()
     {
         known(&item, "link", name, links.iter().copied());
-        if let Some(topics) = item.section(&schema::LINK_GRANT) {
-            let topics = TopicGrant {
-                subscribe: filters(&topics, "subscribe"),
-                publish: filters(&topics, "publish"),
+        if let Some(granted) = item.section(&schema::LINK_GRANT) {
+            let granted = LinkGrant {
+                subscribe: filters(&granted, "subscribe"),
+                publish: filters(&granted, "publish"),
+                serve: list(&granted, "serve").iter().filter_map(route).collect(),
+                call: list(&granted, "call").iter().filter_map(call).collect(),
+                files: list(&granted, "files")
+                    .iter()
+                    .filter_map(directory)
+                    .collect(),
             };
-            grants.links.insert(name.to_owned(), topics);
+            grants.links.insert(name.to_owned(), granted);
         }
     }
     for item in list(section, "download") {
@@ -121,7 +131,112 @@ fn filters(section: &Section<'_>, key: &str) -> Vec<String> {
     filters
 }
 
-fn download_prefix(item: &Item<'_>) -> Option<String> {
+fn route(item: &Item<'_>) -> Option<RouteGrant> {
+    let text = item.string()?;
+    if let Some((method, path)) = text.split_once(' ')
+        && is_method(method)
+        && path.starts_with('/')
+        && paths::is_plain(path)
+    {
+        return Some(RouteGrant {
+            method: method.to_owned(),
+            path: path.to_owned(),
+        });
+    }
+    item.fault("is no route", "write method and path: `POST /updateDevice`");
+    None
+}
+
+fn is_method(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase())
+}
+
+fn directory(item: &Item<'_>) -> Option<String> {
+    let text = item.string()?;
+    if text.starts_with('/') && paths::is_plain(text) && !text.contains('?') {
+        return Some(text.to_owned());
+    }
+    item.fault(
+        "is no plain directory",
+        "write it from the link's own root on: `/` or `/model-a`",
+    );
+    None
+}
+
+fn call(item: &Item<'_>) -> Option<CallGrant> {
+    let section = item.section(&schema::CALL_GRANT)?;
+    let method = section.require("method", "").and_then(|i| {
+        let method = i.string()?;
+        if !is_method(method) {
+            i.fault("is no HTTP method", "write it in upper case: `GET`");
+            return None;
+        }
+        Some(method.to_owned())
+    });
+    let path = section.require("path", "").and_then(|i| {
+        let path = i.string()?;
+        if !path.starts_with('/') || !paths::is_plain(path) || path.contains('?') {
+            i.fault(
+                "is no plain path",
+                "write it from the root on and without query: `/firmware/latest/*`",
+            );
+            return None;
+        }
+        Some(path.to_owned())
+    });
+    let secrets: Option<_> = entries(&section, "secrets")
+        .into_iter()
+        .map(|(name, item)| Some((name.to_owned(), place(&item)?)))
+        .collect();
+    let capture: Option<_> = entries(&section, "capture")
+        .into_iter()
+        .map(|(name, item)| Some((name.to_owned(), pointer(&item)?)))
+        .collect();
+    Some(CallGrant {
+        method: method?,
+        path: path?,
+        secrets: secrets?,
+        capture: capture?,
+    })
+}
+
+fn entries<'t>(section: &Section<'t>, key: &str) -> Vec<(&'t str, Item<'t>)> {
+    section
+        .get(key)
+        .map(|i| i.named("capture = { access_token = \"/access_token\" }"))
+        .unwrap_or_default()
+}
+
+fn place(item: &Item<'_>) -> Option<Place> {
+    let place = match item.string()? {
+        "path" => Place::Path,
+        "query" => Place::Query,
+        "header" => Place::Header,
+        "body" => Place::Body,
+        _ => {
+            item.fault(
+                "is no place in a request",
+                "write `path`, `query`, `header` or `body`",
+            );
+            return None;
+        }
+    };
+    Some(place)
+}
+
+fn pointer(item: &Item<'_>) -> Option<String> {
+    let text = item.string()?;
+    if text.starts_with('/') {
+        return Some(text.to_owned());
+    }
+    item.fault(
+        "is no JSON pointer",
+        "write it as in `/access_token` or `/data/token`",
+    );
+    None
+}
+
+pub(super) fn download_prefix(item: &Item<'_>) -> Option<String> {
     const FORM: &str =
         "write `http://` or `https://`, the host, and a folder: `https://files.example/firmware/`";
     let text = item.raw_string()?;

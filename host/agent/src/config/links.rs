@@ -1,17 +1,19 @@
-//! `[links.<name>]`.
+//! `[links.<name>]`: one table for each connection, with the keys of its kind.
+
+mod ftps;
+mod http_client;
+mod http_server;
+mod mqtt;
+pub(super) mod secret;
+pub(super) mod trust;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
-use url::Url;
+use toml::de::DeValue;
 
 use super::reader::{Item, Section};
-use super::schema::Table;
-use super::{LinkConfig, MqttConfig, Secret, schema};
-
-/// The largest file of a user name or password.
-const MAX_SECRET: u64 = 4096;
+use super::{LinkConfig, schema};
 
 pub(super) fn read(root: &Section<'_>, device_id: &str) -> BTreeMap<String, LinkConfig> {
     let mut links = BTreeMap::new();
@@ -20,82 +22,79 @@ pub(super) fn read(root: &Section<'_>, device_id: &str) -> BTreeMap<String, Link
         .map(|l| l.named("[links.cloud]"))
         .unwrap_or_default()
     {
-        let Some(section) = item.section(&schema::LINK) else {
+        let Some(link) = link(&item, name, device_id) else {
             continue;
         };
-        let Some(link) = mqtt(&section, name, device_id) else {
-            continue;
-        };
-        let twin = links.iter().find(|(_, LinkConfig::Mqtt(other))| {
-            other.url == link.url && other.client_id == link.client_id
-        });
-        if let Some((twin, _)) = twin {
-            section.fault(
-                format!("has the broker and the client id of `links.{twin}`: the broker would close one connection for the other, for ever"),
-                "give one of them another `client_id`",
-            );
+        if let Some((fault, advice)) = twin(&links, &link) {
+            item.reader.fault(&item.key_at, &item.path, fault, advice);
         }
-        links.insert(name.to_owned(), LinkConfig::Mqtt(link));
+        links.insert(name.to_owned(), link);
     }
     links
 }
 
-fn mqtt(section: &Section<'_>, name: &str, device_id: &str) -> Option<MqttConfig> {
-    if let Some(kind) = section.require("kind", "a link has to say what is spoken on it")
-        && let Some(word) = kind.string()
-        && word != "mqtt"
-    {
-        kind.fault(
-            "this kind of link is not known",
-            "this version of otahost knows `mqtt`",
-        );
-        return None;
-    }
-    let url = section.require("url", "").and_then(|i| broker_url(&i));
-    let client_id = match section.get("client_id") {
-        None => Some(format!("otahost-{device_id}-{name}")),
-        Some(item) => item.string().map(str::to_owned),
-    };
-    let username = section.get("username").map(|i| match i.value.as_table() {
-        Some(_) => secret_file(&i, &schema::USERNAME, "the user name's file"),
-        None => i.string().map(str::to_owned),
+fn link(item: &Item<'_>, name: &str, device_id: &str) -> Option<LinkConfig> {
+    let kind = item.value.as_table().and_then(|t| t.get("kind"));
+    let kind = kind.and_then(|k| match k.get_ref() {
+        DeValue::String(word) => Some(word.as_ref()),
+        _ => None,
     });
-    let password = section.get("password").map(|i| {
-        if i.value.is_table() {
-            return secret_file(&i, &schema::PASSWORD, "the password's file").map(Secret);
+    match kind {
+        Some("http_server") => {
+            let section = item.section(&schema::HTTP_SERVER)?;
+            http_server::read(&section).map(LinkConfig::HttpServer)
         }
-        i.secret_fault(
-            "a password does not belong in this file, which gets copied, shown and mailed",
-            "put it into a file of mode 0600 and write `password = { file = \"…\" }`",
-        );
-        None
-    });
-    let ca = section.get("ca");
-    let ca_file = ca.as_ref().map(|i| i.existing_file("the file"));
-    if let (Some(ca), Some(url)) = (&ca, &url)
-        && url.starts_with("mqtt:")
-    {
-        ca.fault(
-            "has no effect on a `mqtt://` link, which is not encrypted",
-            "use `mqtts://`, or remove this line",
-        );
+        Some("http_client") => {
+            let section = item.section(&schema::HTTP_CLIENT)?;
+            http_client::read(&section).map(LinkConfig::HttpClient)
+        }
+        Some("ftps") => {
+            let section = item.section(&schema::FTPS)?;
+            ftps::read(&section).map(LinkConfig::Ftps)
+        }
+        Some("mqtt") | None => {
+            // One without a kind is read like the most usual: its other faults are told as well.
+            let section = item.section(&schema::LINK)?;
+            section
+                .require("kind", "a link has to say what is spoken on it")?
+                .string()?;
+            mqtt::read(&section, name, device_id).map(LinkConfig::Mqtt)
+        }
+        Some(_) => {
+            let entries = item.entries("");
+            if let Some((_, kind)) = entries.iter().find(|(name, _)| *name == "kind") {
+                kind.fault(
+                    "this kind of link is not known",
+                    "this version of otahost knows `mqtt`, `http_server`, `http_client` and `ftps`",
+                );
+            }
+            None
+        }
     }
-    let keep_alive = section.duration(
-        "keep_alive",
-        Duration::from_secs(5)..=Duration::from_secs(18 * 3600),
-    );
-    let (backoff_first, backoff_max) = super::backoff(section);
-    Some(MqttConfig {
-        at: section.location(),
-        url: url?,
-        client_id: client_id?,
-        username: lift(username)?,
-        password: lift(password)?,
-        ca: lift(ca_file)?,
-        keep_alive: Duration::from_secs(keep_alive.as_secs()),
-        backoff_first,
-        backoff_max,
+}
+
+/// What is wrong with two links that get in each other's way.
+fn twin(links: &BTreeMap<String, LinkConfig>, link: &LinkConfig) -> Option<(String, &'static str)> {
+    links.iter().find_map(|(twin, other)| match (other, link) {
+        (LinkConfig::Mqtt(a), LinkConfig::Mqtt(b)) if a.url == b.url && a.client_id == b.client_id => Some((
+            format!("has the broker and the client id of `links.{twin}`: the broker would close one connection for the other, for ever"),
+            "give one of them another `client_id`",
+        )),
+        (LinkConfig::HttpServer(a), LinkConfig::HttpServer(b)) if a.listen == b.listen => Some((
+            format!("listens where `links.{twin}` does"),
+            "give one of them another port, or put both adapters' routes on one link",
+        )),
+        _ => None,
     })
+}
+
+/// `connect_timeout` and `idle_timeout`.
+fn waits(section: &Section<'_>) -> (Duration, Duration) {
+    let range = Duration::from_secs(1)..=Duration::from_secs(3_600);
+    (
+        section.duration("connect_timeout", range.clone()),
+        section.duration("idle_timeout", range),
+    )
 }
 
 /// `None` when the key is there and faulty; `Some(None)` when it is not there.
@@ -104,72 +103,4 @@ pub(super) fn lift<T>(read: Option<Option<T>>) -> Option<Option<T>> {
         None => Some(None),
         Some(read) => read.map(Some),
     }
-}
-
-fn broker_url(item: &Item<'_>) -> Option<String> {
-    const FORM: &str = "write `mqtt://host:port` or `mqtts://host:port`";
-    let text = item.raw_string()?;
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(e) => {
-            item.secret_fault(format!("is no URL: {e}"), FORM);
-            return None;
-        }
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        item.secret_fault(
-            "holds a user or password; this file gets copied, shown and mailed",
-            "use the keys `username` and `password` of this link",
-        );
-    } else if !matches!(url.scheme(), "mqtt" | "mqtts") {
-        item.fault(
-            format!("`{}` is not the scheme of a broker", url.scheme()),
-            FORM,
-        );
-    } else if url.host_str().is_none_or(str::is_empty) {
-        item.fault("names no host", FORM);
-    } else if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        item.fault("has more than host and port", FORM);
-    } else {
-        return Some(text.trim_end_matches('/').to_owned());
-    }
-    None
-}
-
-/// The single line of a secret's file.
-fn secret_file(item: &Item<'_>, schema: &'static Table, what: &str) -> Option<String> {
-    let file = item.section(schema)?.require("file", "")?;
-    let path = file.existing_file(what)?;
-    match read_secret(&path) {
-        Ok(secret) => Some(secret),
-        Err((fault, advice)) => {
-            file.fault(format!("{what} {} {fault}", path.display()), advice);
-            None
-        }
-    }
-}
-
-fn read_secret(path: &Path) -> Result<String, (String, &'static str)> {
-    const FORM: &str = "write the value as the only line of the file";
-    let failed = |e: std::io::Error| {
-        (
-            format!("cannot be read: {e}"),
-            "give the agent's user the right to read it",
-        )
-    };
-    if std::fs::metadata(path).map_err(failed)?.len() > MAX_SECRET {
-        return Err((format!("has more than {MAX_SECRET} bytes"), FORM));
-    }
-    let Ok(text) = String::from_utf8(std::fs::read(path).map_err(failed)?) else {
-        return Err(("is not UTF-8".into(), FORM));
-    };
-    let value = text.strip_suffix('\n').unwrap_or(&text);
-    let value = value.strip_suffix('\r').unwrap_or(value);
-    if value.is_empty() {
-        return Err(("is empty".into(), FORM));
-    }
-    if value.chars().any(char::is_control) {
-        return Err(("has more than one line, or control characters".into(), FORM));
-    }
-    Ok(value.to_owned())
 }

@@ -4,10 +4,12 @@
 //! without a screen mends a file once, not key by key.
 
 mod adapters;
+mod alerts;
 mod deadman;
 mod device;
 mod excerpt;
 mod finding;
+mod flashers;
 mod links;
 mod nearest;
 mod places;
@@ -18,16 +20,21 @@ mod targets;
 pub(crate) mod units;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use deadman::Watched;
 pub use finding::{Faults, Finding, Location, Severity};
-pub use otahost_core::grants::{Grants, TopicGrant};
+pub use otahost_core::grants::{CallGrant, Grants, LinkGrant, RouteGrant};
+use otahost_core::model::Level;
 pub use otahost_core::policy::Policy;
+pub use otahost_core::secret::Secret;
+pub use otahost_flash::ArchiveLimits;
+use otahost_links::tls::ServerTrust;
 use reader::{Reader, Section};
 use toml::de::DeTable;
+use url::Url;
 
 /// The largest configuration file.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -45,6 +52,10 @@ pub struct Config {
     pub targets: Vec<(String, TargetConfig)>,
     /// Adapters by name.
     pub adapters: BTreeMap<String, AdapterConfig>,
+    /// Where alerts go, by name.
+    pub alerts: BTreeMap<String, AlertConfig>,
+    /// Where updates on media are looked for.
+    pub offline: Option<OfflineConfig>,
     /// Budgets of every download.
     pub transfer: TransferConfig,
     /// How long a job may stay in each part of its way.
@@ -71,6 +82,111 @@ pub struct Device {
 pub enum LinkConfig {
     /// An MQTT broker.
     Mqtt(MqttConfig),
+    /// A listener for HTTP requests.
+    HttpServer(HttpServerConfig),
+    /// A REST API.
+    HttpClient(HttpClientConfig),
+    /// An FTPS server.
+    Ftps(FtpsConfig),
+}
+
+/// A listener for HTTP requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpServerConfig {
+    /// Where the link stands in the file.
+    pub at: Location,
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// TLS, or plain HTTP without.
+    pub tls: Option<TlsIdentityConfig>,
+    /// Who may call.
+    pub callers: CallersConfig,
+    /// Realm of the Basic challenge.
+    pub realm: String,
+    /// Time for an adapter's answer.
+    pub answer_within: Duration,
+    /// Requests a minute from one address.
+    pub per_minute: u32,
+    /// Requests being handled at once.
+    pub parallel: u32,
+}
+
+/// What a listener shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsIdentityConfig {
+    /// PEM file of the certificate and its chain.
+    pub certificate: PathBuf,
+    /// The private key in PEM.
+    pub key: Secret,
+}
+
+/// Who may call a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallersConfig {
+    /// Everybody who reaches the port.
+    Anonymous,
+    /// HTTP Basic: names and passwords.
+    Basic(Vec<(String, Secret)>),
+}
+
+/// A REST API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpClientConfig {
+    /// Where the link stands in the file.
+    pub at: Location,
+    /// Scheme, host, port and perhaps a path.
+    pub url: Url,
+    /// Why the server is trusted.
+    pub trust: ServerTrust,
+    /// Credentials of each request.
+    pub auth: AuthConfig,
+    /// Secrets by name.
+    pub secrets: Vec<(String, Secret)>,
+    /// URL prefixes outside the base that files may be redirected to, beside public addresses.
+    pub redirects: Vec<String>,
+    /// Limit for a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence.
+    pub idle_timeout: Duration,
+}
+
+/// Credentials of each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthConfig {
+    /// None.
+    None,
+    /// HTTP Basic.
+    Basic {
+        /// User name.
+        username: Secret,
+        /// Password.
+        password: Secret,
+    },
+    /// The secret with this name as a bearer token.
+    Bearer(String),
+}
+
+/// An FTPS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FtpsConfig {
+    /// Where the link stands in the file.
+    pub at: Location,
+    /// Host name or address.
+    pub host: String,
+    /// Control port.
+    pub port: u16,
+    /// User name.
+    pub username: Secret,
+    /// Password.
+    pub password: Secret,
+    /// The directory the link is confined to.
+    pub directory: String,
+    /// Why the server is trusted.
+    pub trust: ServerTrust,
+    /// Limit for a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence.
+    pub idle_timeout: Duration,
 }
 
 /// An MQTT broker.
@@ -94,28 +210,6 @@ pub struct MqttConfig {
     pub backoff_first: Duration,
     /// The longest pause.
     pub backoff_max: Duration,
-}
-
-/// A value that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a value.
-    pub fn new(value: impl Into<String>) -> Self {
-        Secret(value.into())
-    }
-
-    /// The value, for the one place that sends it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 /// Something that can be updated.
@@ -167,6 +261,30 @@ pub enum FlasherConfig {
         slots: [PathBuf; 2],
         /// What selects the one that boots.
         boot: BootConfig,
+    },
+    /// A directory that an archive is unpacked into.
+    Archive {
+        /// The staging directory. Absolute.
+        directory: PathBuf,
+        /// Hands the directory over: program and first arguments.
+        deliver: Option<Vec<String>>,
+        /// How long it may take.
+        timeout: Duration,
+        /// What an archive may hold.
+        limits: ArchiveLimits,
+    },
+    /// A program that installs.
+    Command {
+        /// The staging directory. Absolute.
+        directory: PathBuf,
+        /// Installs: program and first arguments.
+        program: Vec<String>,
+        /// Brings the old version back: program and first arguments.
+        rollback: Option<Vec<String>>,
+        /// The new version runs after a reboot only.
+        reboot: bool,
+        /// How long each of the two may take.
+        timeout: Duration,
     },
 }
 
@@ -220,6 +338,42 @@ pub struct AdapterConfig {
     pub grants: Grants,
 }
 
+/// Where updates on media are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfflineConfig {
+    /// The directory a medium is mounted at. Absolute.
+    pub path: PathBuf,
+    /// Pause between two looks.
+    pub every: Duration,
+    /// Program that is told how it goes.
+    pub progress: Option<Vec<String>>,
+}
+
+/// A sink of alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertConfig {
+    /// Where it stands in the file.
+    pub at: Location,
+    /// The least level it wants.
+    pub level: Level,
+    /// How it is told.
+    pub way: AlertWay,
+}
+
+/// How a sink is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlertWay {
+    /// Program and first arguments.
+    Command(Vec<String>),
+    /// POST to this path of an API.
+    Webhook {
+        /// The API.
+        client: Box<HttpClientConfig>,
+        /// Path and query below its base.
+        path: String,
+    },
+}
+
 /// Budgets of every download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferConfig {
@@ -233,6 +387,8 @@ pub struct TransferConfig {
     pub idle_timeout: Duration,
     /// Largest artifact in bytes.
     pub max_size: u64,
+    /// Most jobs that transfer or hand over at the same time.
+    pub parallel: u32,
 }
 
 impl Default for TransferConfig {
@@ -257,8 +413,10 @@ pub struct DeadlineConfig {
     pub waiting: Duration,
     /// Verified, and waiting to be applied.
     pub prepared: Duration,
-    /// Reading back and handing over.
+    /// Reading back.
     pub install: Duration,
+    /// Handing over to one target.
+    pub deliver: Duration,
     /// Switching, up to the start of the new version.
     pub activate: Duration,
 }
@@ -396,9 +554,14 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
     let device::ReadDevice { device, data_dir } = device::read(root);
     let id = device.as_ref().map_or("", |d| d.id.as_str());
     let links = links::read(root, id);
-    let (targets, slots) = targets::read(root);
-    places::check(root.reader, data_dir.as_ref(), &slots);
+    let (targets, places) = targets::read(root);
+    places::check(root.reader, data_dir.as_ref(), &places);
     let adapters = adapters::read(root);
+    let alerts = alerts::read(root);
+    let offline = match root.get("offline").map(|o| o.section(&schema::OFFLINE)) {
+        None => None,
+        Some(section) => Some(read_offline(&section?)),
+    };
     let transfer = match root.get("transfer").map(|t| t.section(&schema::TRANSFER)) {
         None => TransferConfig::default(),
         Some(section) => read_transfer(&section?),
@@ -413,8 +576,20 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         links,
         targets,
         adapters,
+        alerts,
+        offline: links::lift(offline)?,
         transfer,
         deadlines,
+    })
+}
+
+fn read_offline(section: &Section<'_>) -> Option<OfflineConfig> {
+    let path = section.require("path", "").and_then(|i| i.absolute_path());
+    let progress = section.get("progress").map(|i| i.command());
+    Some(OfflineConfig {
+        every: section.duration("every", Duration::from_secs(1)..=Duration::from_secs(3_600)),
+        path: path?,
+        progress: links::lift(progress)?,
     })
 }
 
@@ -429,6 +604,7 @@ fn read_transfer(section: &Section<'_>) -> TransferConfig {
             Duration::from_secs(1)..=Duration::from_secs(3600),
         ),
         max_size: section.size("max_size"),
+        parallel: section.count("parallel", 1..=64),
     }
 }
 
@@ -444,6 +620,7 @@ fn read_deadlines(section: &Section<'_>) -> DeadlineConfig {
         waiting: deadline("waiting"),
         prepared: deadline("prepared"),
         install: deadline("install"),
+        deliver: deadline("deliver"),
         activate: deadline("activate"),
     }
 }

@@ -1,4 +1,4 @@
-//! Slots that cannot work: the wrong kind of place, one place for two slots, or the agent's own data on a slot.
+//! Slots and staging directories that cannot work: the wrong kind of place, one place for two, or the agent's own data in it.
 //!
 //! Each of these would destroy something at the first update and not before, so they are found at start.
 
@@ -8,8 +8,16 @@ use std::path::{Path, PathBuf};
 
 use super::reader::{Item, Reader};
 
-/// A slot and where it is written.
-pub(super) struct SlotAt<'t> {
+/// The places that targets are written to.
+#[derive(Default)]
+pub(super) struct Places<'t> {
+    pub(super) slots: Vec<PlaceAt<'t>>,
+    /// Staging directories.
+    pub(super) directories: Vec<PlaceAt<'t>>,
+}
+
+/// A slot or directory and where it stands in the file.
+pub(super) struct PlaceAt<'t> {
     pub(super) target: String,
     pub(super) path: PathBuf,
     pub(super) item: Item<'t>,
@@ -18,8 +26,13 @@ pub(super) struct SlotAt<'t> {
 pub(super) fn check(
     reader: &Reader,
     data_dir: Option<&(PathBuf, Range<usize>)>,
-    slots: &[SlotAt<'_>],
+    places: &Places<'_>,
 ) {
+    let slots = &places.slots;
+    check_directories(
+        data_dir.map(|(path, _)| path.as_path()),
+        &places.directories,
+    );
     for (i, slot) in slots.iter().enumerate() {
         if let Some((what, advice)) = unfit(&slot.path) {
             slot.item.fault(what, advice);
@@ -59,6 +72,51 @@ pub(super) fn check(
                     slot.path.display()
                 ),
                 "put it on a partition that no update writes",
+            );
+        }
+    }
+}
+
+/// Each staging directory is cleared by the agent and belongs to one target alone.
+fn check_directories(data_dir: Option<&Path>, directories: &[PlaceAt<'_>]) {
+    // Everything lies below the root; that it is written at all is fault enough.
+    let is_root = |path: &Path| path.parent().is_none();
+    let overlap =
+        |a: &Path, b: &Path| !is_root(a) && !is_root(b) && (a.starts_with(b) || b.starts_with(a));
+    for (i, directory) in directories.iter().enumerate() {
+        let place = resolved(&directory.path);
+        match std::fs::metadata(&directory.path) {
+            Ok(found) if !found.is_dir() => {
+                directory.item.fault("is no directory", "name a directory");
+            }
+            Ok(_) => {}
+            Err(_) if place.parent().is_some_and(Path::is_dir) => {}
+            Err(_) => directory.item.fault(
+                "neither it nor the directory above it exists",
+                "make the directory, or correct the path",
+            ),
+        }
+        if is_root(&place) {
+            directory.item.fault(
+                "is the root of the file system",
+                "give it a directory of its own",
+            );
+        } else if data_dir.is_some_and(|data| overlap(&resolved(data), &place)) {
+            directory.item.fault(
+                "shares its place with `device.data_dir`",
+                "keep what is staged outside the agent's own directory",
+            );
+        }
+        if let Some(other) = directories[..i]
+            .iter()
+            .find(|other| overlap(&resolved(&other.path), &place))
+        {
+            directory.item.fault(
+                format!(
+                    "shares its place with the directory of target `{}`",
+                    other.target
+                ),
+                "give every target a directory of its own",
             );
         }
     }

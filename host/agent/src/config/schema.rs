@@ -1,9 +1,11 @@
 //! Every table and key of the configuration, once: the reader refuses what is not here and takes its defaults from here, and the
 //! reference in the README is a copy of it that a test compares.
 
+mod links;
 mod targets;
 
-pub(super) use targets::{ATTRIBUTES, BOOT, POLICY, READY, TARGET, TRUST, VERSION};
+pub(super) use links::{AUTH, BASIC, CALL_GRANT, FTPS, HTTP_CLIENT, HTTP_SERVER, IDENTITY, SECRET};
+pub(super) use targets::{ATTRIBUTES, BOOT, LIMITS, POLICY, READY, TARGET, TRUST, VERSION};
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
@@ -74,14 +76,20 @@ const fn key(
 }
 
 /// Every table, in the order of the reference.
-pub static TABLES: [&Table; 17] = [
+pub static TABLES: [&Table; 26] = [
     &ROOT,
     &DEVICE,
     &LINK,
-    &USERNAME,
-    &PASSWORD,
+    &HTTP_SERVER,
+    &IDENTITY,
+    &HTTP_CLIENT,
+    &AUTH,
+    &BASIC,
+    &FTPS,
+    &SECRET,
     &TARGET,
     &BOOT,
+    &LIMITS,
     &TRUST,
     &VERSION,
     &READY,
@@ -90,6 +98,9 @@ pub static TABLES: [&Table; 17] = [
     &ADAPTER,
     &GRANTS,
     &LINK_GRANT,
+    &CALL_GRANT,
+    &ALERT,
+    &OFFLINE,
     &TRANSFER,
     &DEADLINES,
 ];
@@ -124,6 +135,20 @@ pub(super) static ROOT: Table = Table {
             "-",
             "[adapters.dji]",
             "The vendor protocols, one table each.",
+        ),
+        key(
+            "alerts",
+            "table of tables",
+            "-",
+            "[alerts.sms]",
+            "Where alerts go, one table for each sink. Without one they are only logged.",
+        ),
+        key(
+            "offline",
+            "table",
+            "-",
+            "[offline]",
+            "Where signed files on media are looked for.",
         ),
         key(
             "transfer",
@@ -191,7 +216,7 @@ pub(super) static LINK: Table = Table {
             "`\"mqtt\"`",
             "required",
             "kind = \"mqtt\"",
-            "What speaks on this link. This version knows `mqtt` (3.1.1).",
+            "What speaks on this link: `mqtt` (3.1.1) has the keys of this table, the other kinds have tables of their own below.",
         ),
         key(
             "url",
@@ -209,17 +234,17 @@ pub(super) static LINK: Table = Table {
         ),
         key(
             "username",
-            "string or `{ file }`",
+            "string or secret",
             "-",
             "username = \"gw-7\"",
             "MQTT user name.",
         ),
         key(
             "password",
-            "`{ file }`",
+            "secret",
             "-",
             "password = { file = \"/etc/otahost/secrets/cloud\" }",
-            "MQTT password, in a file of its own so that this file can be shown to anybody.",
+            "MQTT password; see `secret`.",
         ),
         key(
             "ca",
@@ -250,28 +275,6 @@ pub(super) static LINK: Table = Table {
             "The longest pause.",
         ),
     ],
-};
-
-pub(super) static USERNAME: Table = Table {
-    path: "links.<name>.username",
-    keys: &[key(
-        "file",
-        "path",
-        "required",
-        "file = \"/etc/otahost/secrets/cloud-user\"",
-        "File that holds the user name; one line.",
-    )],
-};
-
-pub(super) static PASSWORD: Table = Table {
-    path: "links.<name>.password",
-    keys: &[key(
-        "file",
-        "path",
-        "required",
-        "file = \"/etc/otahost/secrets/cloud\"",
-        "File that holds the password; one line, at most 4 KiB. Give it mode 0600.",
-    )],
 };
 
 pub(super) static ADAPTER: Table = Table {
@@ -309,7 +312,7 @@ pub(super) static GRANTS: Table = Table {
             "table of tables",
             "-",
             "links.cloud.subscribe = [\"thing/+\"]",
-            "Topics by link; see `adapters.<name>.grants.links.<link>`.",
+            "Topics, routes, requests and directories by link; see `adapters.<name>.grants.links.<link>`.",
         ),
         key(
             "download",
@@ -344,6 +347,102 @@ pub(super) static LINK_GRANT: Table = Table {
             "[]",
             "publish = [\"thing/product/#\"]",
             "Filters that cover the topics it may publish to.",
+        ),
+        key(
+            "serve",
+            "list of routes",
+            "[]",
+            "serve = [\"POST /updateDevice\"]",
+            "On an `http_server` link: method and path of what it may serve; `*` stands for one segment.",
+        ),
+        key(
+            "call",
+            "list of tables",
+            "[]",
+            "call = [{ method = \"GET\", path = \"/firmware/latest/*\" }]",
+            "On an `http_client` link: the requests it may send; see below.",
+        ),
+        key(
+            "files",
+            "list of directories",
+            "[]",
+            "files = [\"/\"]",
+            "On an `ftps` or `http_client` link: directories it may list and whose files it may install. They count from the link's own directory or URL.",
+        ),
+    ],
+};
+
+pub(super) static ALERT: Table = Table {
+    path: "alerts.<name>",
+    keys: &[
+        key(
+            "command",
+            "command",
+            "-",
+            "command = [\"/usr/libexec/otahost-sms\"]",
+            "A program that is run for each alert with level, code, text and device id as further arguments; exit status 0 says that it took it.",
+        ),
+        key(
+            "webhook",
+            "URL",
+            "-",
+            "webhook = \"https://ops.example/otahost\"",
+            "Gets a POST with the alert as JSON; an answer of 2xx says that it took it.",
+        ),
+        key(
+            "token",
+            "secret",
+            "-",
+            "token = { file = \"/etc/otahost/secrets/ops\" }",
+            "Bearer token for the webhook.",
+        ),
+        key(
+            "ca",
+            "path",
+            "-",
+            "ca = \"/etc/otahost/ops-ca.pem\"",
+            "PEM file of the authorities to trust for the webhook instead of the system's.",
+        ),
+        key(
+            "pin",
+            "`sha256:` and hex",
+            "-",
+            "pin = \"sha256:…\"",
+            "Instead of `ca`: the webhook's certificate.",
+        ),
+        key(
+            "level",
+            "`\"info\"`, `\"warn\"` or `\"error\"`",
+            "warn",
+            "level = \"warn\"",
+            "The least level this sink wants.",
+        ),
+    ],
+};
+
+pub(super) static OFFLINE: Table = Table {
+    path: "offline",
+    keys: &[
+        key(
+            "path",
+            "absolute path",
+            "required",
+            "path = \"/media/usb\"",
+            "Directory a medium is mounted at. A signed file in it whose signer and `compatible` fit a target is installed by itself. It may be missing while nothing is plugged in.",
+        ),
+        key(
+            "every",
+            "time, 1s to 1h",
+            "5s",
+            "every = \"5s\"",
+            "Pause between two looks; a file is taken when it has not changed between them.",
+        ),
+        key(
+            "progress",
+            "command",
+            "-",
+            "progress = [\"/usr/libexec/otahost-led\"]",
+            "A program that is run with phase, percentage and target as further arguments whenever one of them changes: a light for people without a screen.",
         ),
     ],
 };
@@ -386,6 +485,13 @@ pub(super) static TRANSFER: Table = Table {
             "max_size = \"4GiB\"",
             "Artifacts larger than this are refused before they are fetched.",
         ),
+        key(
+            "parallel",
+            "number, 1 to 64",
+            "4",
+            "parallel = 4",
+            "Most jobs that download, read back or hand over at the same time; the others wait for their turn, in the order in which they came.",
+        ),
     ],
 };
 
@@ -418,7 +524,14 @@ pub(super) static DEADLINES: Table = Table {
             "time, 1s to 365d",
             "1h",
             "install = \"1h\"",
-            "Reading the verified image back and handing it to the target.",
+            "Reading the verified image back.",
+        ),
+        key(
+            "deliver",
+            "time, 1s to 365d",
+            "2h",
+            "deliver = \"2h\"",
+            "Unpacking and handing over to one target; then it is stopped and the job fails.",
         ),
         key(
             "activate",

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::links::lift;
-use super::places::SlotAt;
+use super::places::Places;
 use super::reader::{Item, Section};
 use super::{
-    BootConfig, FlasherConfig, TargetConfig, TrustConfig, VersionSource, known, policy, schema,
+    BootConfig, TargetConfig, TrustConfig, VersionSource, flashers, known, policy, schema,
     written_names,
 };
 
-pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<(String, TargetConfig)>, Vec<SlotAt<'t>>) {
+pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<(String, TargetConfig)>, Places<'t>) {
     let items = root
         .get("targets")
         .map(|t| t.named("[targets.dock]"))
@@ -18,7 +18,7 @@ pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<(String, TargetConfig)>, Vec<
     let names: Vec<_> = items.iter().map(|(name, _)| *name).collect();
     let adapters = written_names(root, "adapters");
     let mut targets = Vec::new();
-    let mut slots = Vec::new();
+    let mut places = Places::default();
     let mut parents = Vec::new();
     for (name, item) in &items {
         let Some(section) = item.section(&schema::TARGET) else {
@@ -31,12 +31,12 @@ pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<(String, TargetConfig)>, Vec<
         {
             parents.push((*name, above, parent.clone()));
         }
-        if let Some(target) = target(&section, name, &mut slots, &adapters) {
+        if let Some(target) = target(&section, name, &mut places, &adapters) {
             targets.push(((*name).to_owned(), target));
         }
     }
     check_parents(&parents);
-    (targets, slots)
+    (targets, places)
 }
 
 fn check_parents(parents: &[(&str, &str, Item<'_>)]) {
@@ -62,10 +62,10 @@ fn check_parents(parents: &[(&str, &str, Item<'_>)]) {
 fn target<'t>(
     section: &Section<'t>,
     name: &str,
-    slots: &mut Vec<SlotAt<'t>>,
+    places: &mut Places<'t>,
     adapters: &[&str],
 ) -> Option<TargetConfig> {
-    let flasher = flasher(section, name, slots);
+    let flasher = flashers::read(section, name, places);
     let trust = section
         .require("trust", "MD5 over HTTP authenticates nobody, so the operator has to say whose images may be installed")
         .and_then(|i| trust(&i));
@@ -111,53 +111,6 @@ fn target<'t>(
         policy,
         lock,
         authority,
-    })
-}
-
-fn flasher<'t>(
-    section: &Section<'t>,
-    name: &str,
-    all: &mut Vec<SlotAt<'t>>,
-) -> Option<FlasherConfig> {
-    if let Some(kind) = section.require("flasher", "a target has to say how it is written")
-        && let Some(word) = kind.string()
-        && word != "slots"
-    {
-        kind.fault(
-            "this flasher is not known",
-            "this version of otahost knows `slots`",
-        );
-        return None;
-    }
-    let slots = section.require("slots", "").and_then(|item| {
-        let places = item.list()?;
-        if places.len() != 2 {
-            item.fault(
-                format!("has {} entries, must have two", places.len()),
-                item.advice_by_example(),
-            );
-            return None;
-        }
-        let paths: Vec<_> = places
-            .into_iter()
-            .map(|place| {
-                let path = place.absolute_path()?;
-                all.push(SlotAt {
-                    target: name.to_owned(),
-                    path: path.clone(),
-                    item: place,
-                });
-                Some(path)
-            })
-            .collect();
-        <[_; 2]>::try_from(paths.into_iter().collect::<Option<Vec<_>>>()?).ok()
-    });
-    let boot = section
-        .require("boot", "something has to decide which slot boots")
-        .and_then(|i| boot(&i));
-    Some(FlasherConfig::Slots {
-        slots: slots?,
-        boot: boot?,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use otahost_journal::{Change, JournalError, Key};
 
+use otahost_links::LinkCommand;
+
 use super::{Done, Engine, Exit, Release};
 
 /// How long rows of no use may wait for a commit that is needed anyway.
@@ -88,6 +90,14 @@ impl Engine {
                         adapter,
                         publication,
                     } => self.enqueue(id, &adapter, publication),
+                    Release::Alert(seq) => self.send_alert(seq),
+                    Release::Call(seq) => self.send_call(seq),
+                    Release::Kept { link, id } => {
+                        if let Some(link) = self.links.get(&link) {
+                            link.send(LinkCommand::Kept(id));
+                        }
+                    }
+                    Release::Respond { link, id, response } => self.respond(&link, id, response),
                     Release::Act(id, action) => self.act(id, action),
                     Release::Watched(id) => self.tell_watchers(id),
                     // A client that has gone needs no answer, and one that takes none must not hold the engine up.

@@ -123,8 +123,9 @@ impl Engine {
         let budget = match job.phase {
             Phase::Queued | Phase::Waiting => d.waiting,
             Phase::Downloading | Phase::Verifying => d.download,
-            Phase::Prepared => d.prepared,
-            Phase::Delivering | Phase::Delivered | Phase::Installing => d.install,
+            Phase::Prepared | Phase::Delivered => d.prepared,
+            Phase::Installing => d.install,
+            Phase::Delivering => d.deliver,
             Phase::Activating => d.activate,
             _ => confirm(),
         };

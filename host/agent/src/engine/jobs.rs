@@ -2,25 +2,31 @@
 //!
 //! [`Job::apply`]: otahost_core::job::Job::apply
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use otahost_core::job::{self, Action, Applied, Fit, Job, Staged, Standing};
+use otahost_core::job::{self, Action, Applied, Fit, GateAt, Job, Standing};
 use otahost_core::model::{Event, Health, Install, Phase, Reason};
-use otahost_flash::{Activation, FlashError, Flasher};
+use otahost_flash::Activation;
 use otahost_journal::{Change, Key, json};
 use tokio::time::Instant;
 
+use super::flashing::{flash_reason, from_flash};
 use super::steps::{Origin, Queued};
+use super::turns::Turn;
 use super::{Done, Engine, Exit, FLUSH_BEFORE_REBOOT, Release};
 
 /// Pause between two looks at a new version that has not proved itself yet.
 const EXAMINE_AGAIN: Duration = Duration::from_secs(2);
+/// The same for a target that takes its time: longest and shortest.
+const EXAMINE_RARELY: Duration = Duration::from_secs(30);
+const EXAMINE_SOON: Duration = Duration::from_millis(100);
 /// Pause before a reboot request that failed is made again.
 const REBOOT_AGAIN: Duration = Duration::from_secs(10);
 /// Milliseconds of a phase after which what it has cost so far is kept, although nothing else changed: a job on a device that loses power
 /// again and again must run out of time too.
 const KEEP_SPENT: u64 = 600_000;
+/// What failed there failed for the sake of the target; the bytes were right, and serve the next attempt.
+const STAGE_DELIVER: &str = "deliver";
 /// Reasons after which the bytes that are here serve the next attempt. After any other they were used or found wrong.
 const KEEPS_PARTIAL: [&str; 6] = [
     "source-lost",
@@ -93,8 +99,24 @@ impl Engine {
         if !matches!(phase, Phase::Downloading | Phase::Verifying) {
             self.stop_transfer(id);
         }
+        self.stop_unwanted_work(id);
         if phase.is_final() {
             self.end_job(id, changes);
+        }
+        if phase == Phase::RollbackFailed
+            && let Some(job) = self.jobs.get(&id)
+        {
+            let targets: Vec<&str> = job.targets().collect();
+            let why = job
+                .reason
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let text = format!(
+                "the update of {} failed, and so did the way back: {why}",
+                targets.join(", ")
+            );
+            releases.extend(self.alert("rollback-failed", text, changes));
         }
         releases.extend(
             actions
@@ -139,12 +161,15 @@ impl Engine {
             }
             match (ended, &new.image_sha256) {
                 (Some(Phase::Succeeded), Some(sha256)) => {
-                    state.memory.confirmed(sha256, new.rollback_index)
+                    state.memory.confirmed(sha256, new.rollback_index);
+                    if let Some(pace) = job.pace(now) {
+                        state.memory.observed(pace);
+                    }
                 }
                 (Some(Phase::RolledBack), Some(sha256)) => {
                     state
                         .memory
-                        .rolled_back(sha256, &asked.artifact.digests, &asked.version);
+                        .rolled_back(sha256, &asked.artifact.marks(), &asked.version);
                 }
                 _ => {}
             }
@@ -167,12 +192,15 @@ impl Engine {
             return;
         };
         job.unreported = concerned;
+        // A signed URL is of no use any more, and need not lie in the journal.
+        for install in &mut job.plan.installs {
+            install.artifact.source.forget_query();
+        }
         let targets: Vec<String> = job.targets().map(str::to_owned).collect();
         let keep = matches!(job.phase, Phase::Failed | Phase::Cancelled)
-            && job
-                .reason
-                .as_ref()
-                .is_some_and(|r| KEEPS_PARTIAL.contains(&r.code.as_str()));
+            && job.reason.as_ref().is_some_and(|r| {
+                KEEPS_PARTIAL.contains(&r.code.as_str()) || r.stage == STAGE_DELIVER
+            });
         for target in targets {
             if !keep
                 && let Some((key, _)) = self.targets.get_mut(&target).and_then(|t| t.partial.take())
@@ -237,11 +265,15 @@ impl Engine {
     /// Does what a committed job asks for. Everything here may be done again after a cut.
     pub(super) fn act(&mut self, id: u64, action: Action) {
         match action {
+            Action::CheckGate(GateAt::Begin) => self.take_turn(id, Turn::Begin),
             Action::CheckGate(at) => self.check_gate(id, at),
             Action::CheckGateIn(wait) => self.later(id, wait, job::Input::GateAgain),
-            Action::Transfer => self.start_transfer(id, false),
-            Action::TransferAfresh => self.start_transfer(id, true),
-            Action::StopTransfer => self.stop_transfer(id),
+            Action::Transfer => self.take_turn(id, Turn::Transfer { afresh: false }),
+            Action::TransferAfresh => self.take_turn(id, Turn::Transfer { afresh: true }),
+            Action::StopTransfer => {
+                self.stop_transfer(id);
+                self.stop_unwanted_work(id);
+            }
             Action::RetryIn(wait) => self.later(id, wait, job::Input::Retry(None)),
             Action::Reboot => {
                 tracing::info!(id, "rebooting into the other version");
@@ -249,22 +281,23 @@ impl Engine {
             }
             Action::Examine => self.examine(id, Duration::ZERO),
             Action::ExamineLater => self.examine(id, EXAMINE_AGAIN),
-            Action::ReadBack => self.flash(id, 0, |flasher, staged| {
+            Action::ReadBack => self.flash(id, 0, |flasher, staged, _| {
                 flasher.verify(&staged)?;
                 Ok(Some(job::Input::ReadBack))
             }),
-            Action::Activate => self.flash(id, 0, |flasher, staged| {
-                let reboot = flasher.activate(&staged)? == Activation::NeedsReboot;
+            Action::Deliver => self.take_turn(id, Turn::Deliver),
+            Action::Activate => self.flash(id, 0, |flasher, staged, work| {
+                let reboot = flasher.activate(&staged, work)? == Activation::NeedsReboot;
                 Ok(Some(job::Input::Activated { reboot }))
             }),
-            Action::Rearm => self.flash(id, 0, |flasher, staged| {
+            Action::Rearm => self.flash(id, 0, |flasher, staged, _| {
                 // It only costs tries when it fails, and the examination goes on beside it.
                 if let Err(error) = flasher.rearm(&staged) {
                     tracing::warn!(%error, "the new version's boot tries could not be given back");
                 }
                 Ok(None)
             }),
-            Action::Confirm => self.flash(id, 0, |flasher, staged| {
+            Action::Confirm => self.flash(id, 0, |flasher, staged, _| {
                 flasher.confirm(&staged)?;
                 Ok(Some(job::Input::Confirmed))
             }),
@@ -282,74 +315,10 @@ impl Engine {
         });
     }
 
-    fn roll_back(&self, id: u64, wait: u64) {
-        self.flash(id, wait, |flasher, staged| {
-            let reboot = flasher.roll_back(&staged)? == Activation::NeedsReboot;
-            Ok(Some(job::Input::RolledBack { reboot }))
-        });
-    }
-
     /// The install a job works on.
     pub(super) fn current_install(&self, id: u64) -> Option<Install> {
         let job = self.jobs.get(&id)?;
         job.plan.installs.get(job.current).cloned()
-    }
-
-    /// Runs one operation of a flasher under the target's lock and brings the result back to the job.
-    fn flash(
-        &self,
-        id: u64,
-        wait: u64,
-        operation: impl FnOnce(
-            &dyn Flasher,
-            otahost_flash::Staged,
-        ) -> Result<Option<job::Input>, FlashError>
-        + Send
-        + 'static,
-    ) {
-        let Some((flasher, staged, target)) = self.staged(id) else {
-            let text =
-                "the target of this job is not configured any more, or nothing is staged for it";
-            let reason = Reason::new("unknown-target", "install", text);
-            let _ = self
-                .tell
-                .send(Done::Job(id, job::Input::FlashFailed(reason)));
-            return;
-        };
-        let lock = self.platform.lock_of(&target);
-        let (seam, tell, stage) = (self.platform.seam, self.tell.clone(), self.stage_of(id));
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(wait)).await;
-            let guard = lock.lock_owned().await;
-            let result = seam
-                .run(move || {
-                    // Held by the work and not by the task, which may be gone before the work is.
-                    let _guard = guard;
-                    operation(flasher.as_ref(), staged)
-                })
-                .await;
-            let input = result
-                .unwrap_or_else(|error| Some(job::Input::FlashFailed(flash_reason(&error, stage))));
-            if let Some(input) = input {
-                let _ = tell.send(Done::Job(id, input));
-            }
-        });
-    }
-
-    fn staged(&self, id: u64) -> Option<(Arc<dyn Flasher>, otahost_flash::Staged, String)> {
-        let job = self.jobs.get(&id)?;
-        let target = job.current_target().to_owned();
-        let flasher = self.platform.flashers.get(&target)?.clone();
-        let staged = job.installs.get(job.current)?.staged.as_ref()?;
-        Some((flasher, to_flash(staged), target))
-    }
-
-    fn stage_of(&self, id: u64) -> &'static str {
-        match self.jobs.get(&id).map(|job| job.phase) {
-            Some(Phase::Activating) => "activate",
-            Some(Phase::Confirming) => "confirm",
-            _ => "install",
-        }
     }
 
     /// Asks boot selector, version and probe.
@@ -380,6 +349,22 @@ impl Engine {
                 .get(&id)
                 .is_some_and(|job| !job.confirm_given && job.owner != job::OPERATOR);
         let began = *self.examining.entry(id).or_insert_with(Instant::now);
+        let old_version = self
+            .jobs
+            .get(&id)
+            .and_then(|job| job.installs.get(job.current)?.old_version.clone())
+            .filter(|_| flasher.takes_its_time());
+        let after = if old_version.is_some() && !after.is_zero() {
+            // It is asked less and less often; but never long after its time is over.
+            let elapsed = began.elapsed();
+            let left = within.saturating_sub(elapsed);
+            after
+                .max((elapsed / 4).min(EXAMINE_RARELY))
+                .min(left)
+                .max(EXAMINE_SOON)
+        } else {
+            after
+        };
         let (outside, seam, tell) = (
             self.platform.outside.clone(),
             self.platform.seam,
@@ -402,6 +387,7 @@ impl Engine {
                                 outside.as_ref(),
                                 &target,
                                 &install.version,
+                                old_version.as_deref(),
                                 unconfirmed,
                                 expired,
                             ),
@@ -476,12 +462,20 @@ impl Engine {
         health: Health,
     ) {
         let now = self.now();
+        // A device behind this one that does not even tell its version is not there.
+        let is_behind = self
+            .target_setup(target)
+            .is_some_and(|setup| setup.parent.is_some());
         let Some(state) = self.targets.get_mut(target) else {
             return;
         };
         if let Err(error) = &version {
             tracing::warn!(target, error, "the target's version cannot be read");
         }
+        let health = match &version {
+            Err(_) if is_behind => Health::Offline,
+            _ => health,
+        };
         state.version_fault = version.as_ref().err().cloned();
         let version = version.ok();
         let changed = state.version != version || state.health != Some(health);
@@ -536,10 +530,12 @@ pub(super) fn observed(
     (outside.version(target), health)
 }
 
+/// `patient_with` is the version that may go on to be reported for a while.
 fn fit(
     outside: &dyn crate::platform::Outside,
     target: &str,
     wanted: &str,
+    patient_with: Option<&str>,
     unconfirmed: bool,
     expired: bool,
 ) -> Fit {
@@ -552,42 +548,19 @@ fn fit(
     };
     match outside.version(target) {
         Err(error) => not_yet(format!("its version cannot be read: {error}")),
-        Ok(version) if !wanted.is_empty() && version != wanted => Fit::WrongVersion(format!(
-            "version {version} runs, but {wanted} was installed"
-        )),
+        Ok(version) if !wanted.is_empty() && version != wanted => {
+            let text = format!("version {version} runs, but {wanted} was installed");
+            if !expired && patient_with == Some(version.as_str()) {
+                Fit::NotYet(text)
+            } else {
+                Fit::WrongVersion(text)
+            }
+        }
         Ok(_) => match outside.probe(target) {
             Err(error) => not_yet(format!("it is not well: {error}")),
             Ok(()) if unconfirmed => not_yet("the platform has not accepted it".into()),
             Ok(()) => Fit::Fits,
         },
-    }
-}
-
-pub(super) fn flash_reason(error: &FlashError, stage: &str) -> Reason {
-    let code = match error {
-        FlashError::NoSpace(_) => "no-space",
-        FlashError::Corrupt(_) | FlashError::Io(_) => "flash",
-        FlashError::Selector(_) => "activate",
-    };
-    Reason::new(code, stage, error.to_string())
-}
-
-fn to_flash(staged: &Staged) -> otahost_flash::Staged {
-    otahost_flash::Staged {
-        place: staged.place.clone(),
-        len: staged.len,
-        sha256: staged.sha256.clone(),
-    }
-}
-
-fn from_flash(standing: &otahost_flash::Standing) -> Standing {
-    match standing {
-        otahost_flash::Standing::New { confirmed } => Standing::New {
-            confirmed: *confirmed,
-        },
-        otahost_flash::Standing::NotActivated => Standing::NotActivated,
-        otahost_flash::Standing::Pending { .. } => Standing::Pending,
-        otahost_flash::Standing::FellBack => Standing::FellBack,
     }
 }
 

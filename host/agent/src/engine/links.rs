@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use aws_lc_rs::digest;
-use otahost_core::model::{Event, LinkState as LinkReport, MAX_PAYLOAD, Message, Publication};
+use otahost_core::model::{
+    Event, LinkState as LinkReport, ListingOutcome, MAX_PAYLOAD, Message, Publication, RouteNeed,
+};
 use otahost_core::topics;
 use otahost_journal::{Change, Key, json};
-use otahost_links::{LinkCommand, LinkEvent, Token};
+use otahost_links::{Kind, LinkCommand, LinkEvent, Token};
 use tokio::sync::mpsc;
 
 use super::acks::{Acks, Received};
@@ -22,6 +24,7 @@ const LINK_EVENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct LinkState {
     commands: mpsc::UnboundedSender<LinkCommand>,
+    pub(super) kind: Kind,
     pub(super) acks: Acks,
     pub(super) outbox: Outbox,
     pub(super) up: bool,
@@ -51,14 +54,6 @@ impl Engine {
     pub(super) fn start_links(&mut self) {
         let now = self.now();
         for (name, link) in &self.platform.links {
-            let subscriptions: BTreeSet<String> = self
-                .setup
-                .adapters
-                .iter()
-                .flat_map(|a| &a.requirements.topics)
-                .filter(|needs| needs.link == *name)
-                .flat_map(|needs| needs.subscribe.iter().cloned())
-                .collect();
             let (events_in, mut events) = mpsc::channel(LINK_EVENTS);
             let bounded = link.start(events_in);
             // The engine must never wait for a link that waits for the engine: commands queue here, bounded by the outbox's
@@ -85,14 +80,52 @@ impl Engine {
                 }
             });
             // The receiver lives as long as the relay task.
-            let _ = commands.send(LinkCommand::Subscribe(subscriptions.into_iter().collect()));
+            if let Some(wanted) = self.wanted_of(name, link.kind()) {
+                let _ = commands.send(wanted);
+            }
             let state = self
                 .links
                 .entry(name.clone())
-                .or_insert_with(|| LinkState::new(commands.clone()));
+                .or_insert_with(|| LinkState::new(link.kind(), commands.clone()));
             state.commands = commands;
             state.since = now;
         }
+    }
+
+    /// What a link has to be told of the adapters' wishes.
+    fn wanted_of(&self, link: &str, kind: Kind) -> Option<LinkCommand> {
+        match kind {
+            Kind::Mqtt => {
+                let topics = self.setup.adapters.iter();
+                let subscriptions: BTreeSet<String> = topics
+                    .flat_map(|a| &a.requirements.topics)
+                    .filter(|needs| needs.link == link)
+                    .flat_map(|needs| needs.subscribe.iter().cloned())
+                    .collect();
+                Some(LinkCommand::Subscribe(subscriptions.into_iter().collect()))
+            }
+            Kind::HttpServer => Some(LinkCommand::Serve(self.routes(link))),
+            Kind::HttpClient | Kind::Ftps => None,
+        }
+    }
+
+    /// Tells every link what the adapters want of it now.
+    pub(super) fn tell_links_what_is_wanted(&self) {
+        for (name, link) in &self.links {
+            if let Some(wanted) = self.wanted_of(name, link.kind) {
+                link.send(wanted);
+            }
+        }
+    }
+
+    /// What the adapters serve on a link.
+    fn routes(&self, link: &str) -> Vec<RouteNeed> {
+        let routes = self.setup.adapters.iter();
+        routes
+            .flat_map(|a| &a.requirements.routes)
+            .filter(|need| need.link == link)
+            .cloned()
+            .collect()
     }
 
     pub(super) fn on_link(&mut self, link: &str, event: LinkEvent) {
@@ -168,6 +201,17 @@ impl Engine {
                     self.discard(Key::Outbox { seq: id });
                 }
             }
+            LinkEvent::Request { id, request } => self.on_request(link, id, *request),
+            LinkEvent::Withdrawn(id) => self.on_withdrawn(link, id),
+            LinkEvent::Fetched {
+                id,
+                result,
+                captured,
+            } => self.on_answered(link, id, result, captured),
+            LinkEvent::Listed { id, entries } => {
+                let tag = String::new();
+                self.on_listed(id, ListingOutcome { tag, entries });
+            }
             LinkEvent::Undeliverable { id, reason } => {
                 tracing::error!(
                     link,
@@ -187,7 +231,10 @@ impl Engine {
             .setup
             .adapters
             .iter()
-            .filter(|a| a.requirements.topics.iter().any(|needs| needs.link == link))
+            .filter(|a| {
+                a.requirements.topics.iter().any(|needs| needs.link == link)
+                    || a.requirements.routes.iter().any(|needs| needs.link == link)
+            })
             .map(|a| a.name.clone())
             .collect();
         for adapter in users {
@@ -329,9 +376,15 @@ impl Engine {
 }
 
 impl LinkState {
-    pub(super) fn new(commands: mpsc::UnboundedSender<LinkCommand>) -> Self {
+    /// Tells the link something. A link that has ended is told nothing.
+    pub(super) fn send(&self, command: LinkCommand) {
+        let _ = self.commands.send(command);
+    }
+
+    fn new(kind: Kind, commands: mpsc::UnboundedSender<LinkCommand>) -> Self {
         LinkState {
             commands,
+            kind,
             acks: Acks::default(),
             outbox: Outbox::default(),
             up: false,

@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use otahost_core::model::{ClockQuality, Event, StartReason};
+use otahost_core::secret::Secret;
 use otahost_journal::{Change, Committer, Journal, JournalError, Key, from_json, json};
+use otahost_links::{Kind, LinkCommand};
 use tokio::sync::mpsc;
 
 use super::jobs::{observed, read_job};
 use super::links::{LinkState, sha256_hex};
-use super::rows::{AdapterRow, InboxRow, OutboxRow, PartialRow, SeenRow, StartsRow, TimerRow};
+use super::rows::{
+    AdapterRow, InboxRow, KeptRow, OutboxRow, PartialRow, SecretRow, SeenRow, StartsRow, TimerRow,
+};
 use super::steps::{AdapterState, Origin, Queued};
+use super::swap::{self, Chosen, Versions};
 use super::timers::Timers;
 use super::vitals::Vitals;
 use super::{Engine, INPUTS, TargetState};
@@ -52,12 +57,23 @@ impl Engine {
                 .iter()
                 .map(|t| (t.id.clone(), TargetState::default()))
                 .collect(),
+            setup_index: setup
+                .targets
+                .iter()
+                .enumerate()
+                .map(|(index, target)| (target.id.clone(), index))
+                .collect(),
             links: BTreeMap::new(),
             jobs: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            working: BTreeMap::new(),
+            turns: Default::default(),
             phase_since: BTreeMap::new(),
             asked: BTreeMap::new(),
             examining: BTreeMap::new(),
+            alerts: super::alerts::Alerts::default(),
+            calls: super::calls::Calls::default(),
+            requests: super::requests::Requests::default(),
             timers: Timers::default(),
             vitals: Vitals::default(),
             next_job: 1,
@@ -76,12 +92,67 @@ impl Engine {
         };
         engine.observe_all().await;
         engine.restore_vitals(&rows);
+        let chosen = engine.choose_versions(&rows).await;
         if !engine.vitals.safe_mode {
             engine.start_links();
         }
-        engine.restore(rows);
+        engine.restore(rows, chosen);
         engine.resume_jobs();
         Ok(engine)
+    }
+
+    /// Decides which version of each adapter runs. One that can run in none is left out, and said.
+    async fn choose_versions(&mut self, rows: &[(Key, Vec<u8>)]) -> BTreeMap<String, Chosen> {
+        let mut chosen = BTreeMap::new();
+        if self.vitals.safe_mode {
+            return chosen;
+        }
+        let mut setup = (*self.setup).clone();
+        let mut adapters = Vec::new();
+        for factory in std::mem::take(&mut setup.adapters) {
+            let name = factory.name.clone();
+            let (mut row, mut state, mut kept) = (None, Vec::new(), None);
+            let mut contexts = BTreeMap::new();
+            for (key, value) in rows {
+                match key {
+                    Key::Adapter(other) if *other == name => row = read::<AdapterRow>(key, value),
+                    Key::State(other) if *other == name => state.clone_from(value),
+                    Key::Kept(other) if *other == name => kept = read::<KeptRow>(key, value),
+                    Key::Job(id) => {
+                        let job = read_job(key, value);
+                        let mine = job.filter(|job| job.owner == name);
+                        if let Some(job) = mine.filter(|job| !job.plan.context.is_empty()) {
+                            contexts.insert(*id, job.plan.context);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            let (workshop, seam) = (self.platform.workshop.clone(), self.platform.seam);
+            let choice = seam
+                .run(move || {
+                    let prepare = |digest: &str| workshop.prepare(&factory.name, digest);
+                    let row = row.as_ref();
+                    swap::choose(&factory, row, &state, &contexts, kept, &prepare)
+                })
+                .await;
+            match choice {
+                Ok(choice) => {
+                    adapters.push(choice.setup.clone());
+                    chosen.insert(name, choice);
+                }
+                Err(why) => {
+                    tracing::error!(
+                        adapter = name,
+                        why,
+                        "no version of this adapter can go on with what is stored for it; it does not run, and nothing of it is lost"
+                    );
+                }
+            }
+        }
+        setup.adapters = adapters;
+        self.setup = Arc::new(setup);
+        chosen
     }
 
     async fn observe_all(&mut self) {
@@ -109,7 +180,7 @@ impl Engine {
         self.count_start(&starts);
     }
 
-    fn restore(&mut self, rows: Vec<(Key, Vec<u8>)>) {
+    fn restore(&mut self, rows: Vec<(Key, Vec<u8>)>, mut chosen: BTreeMap<String, Chosen>) {
         let mut known: BTreeMap<String, AdapterRow> = BTreeMap::new();
         for (key, value) in &rows {
             if let Key::Adapter(name) = key
@@ -123,6 +194,7 @@ impl Engine {
         } else {
             self.setup.adapters.clone()
         };
+        let (mut changes, mut contexts) = (Vec::new(), BTreeMap::new());
         for setup in adapters {
             let start = self.start_reason(known.get(&setup.name), &self.fresh_row(&setup));
             let mut state = AdapterState::new(setup.clone());
@@ -138,20 +210,83 @@ impl Engine {
                     state.restore_state(value.clone());
                 }
             }
+            if let Some(chosen) = chosen.remove(&setup.name) {
+                state.versions = chosen.versions;
+                state.former = chosen.former;
+                if let Some(migrated) = chosen.migrated {
+                    let (bytes, converted) = migrated.into_parts();
+                    changes.push(Change::Put(Key::State(setup.name.clone()), bytes.clone()));
+                    state.restore_state(bytes);
+                    contexts.extend(converted);
+                }
+                if let Some(kept) = chosen.kept {
+                    changes.push(Change::Put(Key::Kept(setup.name.clone()), json(&kept)));
+                }
+            }
             self.adapters.insert(setup.name.clone(), state);
             self.queue(
                 &setup.name,
                 Queued::new(Event::Started(start), Origin::Start),
             );
         }
+        self.restore_secrets(&rows);
         for (key, value) in rows {
             self.restore_row(key, &value);
+        }
+        if !changes.is_empty() {
+            // With the versions that read them: a cut finds both or neither.
+            self.put_contexts(contexts, &mut changes);
+            let names: Vec<String> = self.adapters.keys().cloned().collect();
+            for name in names {
+                changes.extend(self.adapter_row(&name));
+            }
+            self.commit(changes, Vec::new());
+        }
+        self.resume_calls();
+        self.resume_alerts();
+    }
+
+    /// Gives each link what the journal holds of its vault. What belongs to another place than the link leads to now is forgotten.
+    fn restore_secrets(&mut self, rows: &[(Key, Vec<u8>)]) {
+        let mut vaults: BTreeMap<&str, Vec<(String, Secret)>> = BTreeMap::new();
+        for (key, value) in rows {
+            let Key::Secret { link, name } = key else {
+                continue;
+            };
+            if self.vitals.safe_mode {
+                continue;
+            }
+            let fits =
+                |row: &SecretRow| self.links.contains_key(link) && row.place == self.place_of(link);
+            match read::<SecretRow>(key, value) {
+                Some(row) if fits(&row) => {
+                    let vault = vaults.entry(link).or_default();
+                    vault.push((name.clone(), Secret::new(row.value)));
+                }
+                Some(_) => {
+                    tracing::warn!(link, name, "a secret of another place is forgotten");
+                    self.discard(key.clone());
+                }
+                None => {}
+            }
+        }
+        // One with an empty vault is told so too: it may still hold back what an engine before this one never kept.
+        for (name, link) in &self.links {
+            if link.kind == Kind::HttpClient {
+                let vault = vaults.remove(name.as_str()).unwrap_or_default();
+                link.send(LinkCommand::Secrets(vault));
+            }
         }
     }
 
     fn restore_row(&mut self, key: Key, value: &[u8]) {
         // What belongs to adapters and links waits for a start in which they run.
-        if self.vitals.safe_mode && !matches!(key, Key::Job(_) | Key::Target(_) | Key::Partial(_)) {
+        if self.vitals.safe_mode
+            && !matches!(
+                key,
+                Key::Job(_) | Key::Target(_) | Key::Partial(_) | Key::Alert { .. }
+            )
+        {
             return;
         }
         match &key {
@@ -192,6 +327,16 @@ impl Engine {
                         tracing::warn!(adapter, why, "a message that waited is dropped");
                         self.discard(key);
                     }
+                }
+            }
+            Key::Alert { seq } => {
+                if let Some(row) = read(&key, value) {
+                    self.restore_alert(*seq, row);
+                }
+            }
+            Key::Call { seq } => {
+                if let Some(row) = read(&key, value) {
+                    self.restore_call(*seq, row);
                 }
             }
             Key::Dead { adapter, n } => {
@@ -241,6 +386,7 @@ impl Engine {
             state_version: setup.description.state_version,
             boot_id: self.boot_id.clone(),
             settings: sha256_hex(&[setup.config.as_bytes(), &grants]),
+            versions: Versions::default(),
         }
     }
 
@@ -256,11 +402,12 @@ impl Engine {
 
     /// The row of an adapter that has started.
     pub(super) fn adapter_row(&self, adapter: &str) -> Option<Change> {
-        let setup = &self.adapters.get(adapter)?.setup;
-        Some(Change::Put(
-            Key::Adapter(adapter.to_owned()),
-            json(&self.fresh_row(setup)),
-        ))
+        let state = self.adapters.get(adapter)?;
+        let row = AdapterRow {
+            versions: state.versions.clone(),
+            ..self.fresh_row(&state.setup)
+        };
+        Some(Change::Put(Key::Adapter(adapter.to_owned()), json(&row)))
     }
 }
 

@@ -6,19 +6,25 @@
 //! another one from the journal, which is the same path as after a crash.
 
 mod acks;
+mod alerts;
 mod attempts;
+mod calls;
 mod commits;
+mod flashing;
 mod gates;
 mod jobs;
 mod links;
 mod load;
 mod outbox;
 mod plans;
+mod requests;
 mod rows;
 mod status;
 mod steps;
+mod swap;
 mod timers;
 mod transfers;
+mod turns;
 mod vitals;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,11 +43,13 @@ use crate::api::ApiCall;
 use crate::platform::{Platform, Setup, TargetSetup};
 
 use self::commits::Pending;
+use self::flashing::Working;
 use self::links::LinkState;
 use self::rows::PartialRow;
 use self::steps::AdapterState;
 use self::timers::Timers;
 use self::transfers::Transfer;
+use self::turns::Turns;
 use self::vitals::Vitals;
 
 /// Commands of the outside to a running engine that may wait.
@@ -88,6 +96,18 @@ enum Done {
     Checkpoint(u64, Box<PartialRow>),
     /// A target was asked for its version and health.
     Observed(String, Result<String, String>, Health),
+    /// Another version of an adapter was looked at, for this client.
+    Prepared(
+        String,
+        Result<Box<crate::platform::AdapterSetup>, String>,
+        mpsc::Sender<crate::api::Reply>,
+    ),
+    /// State and contexts of an adapter were copied into the form of another version.
+    Migrated(String, Result<Box<swap::Migrated>, String>),
+    /// The former version of an adapter was given an event that the new one fails at.
+    Compared(String, Result<(), String>),
+    /// A sink was given an alert, after so many failures.
+    Alerted(u64, String, u32, Result<(), String>),
     /// The reboot was asked for.
     RebootAsked(u64, Result<(), String>),
 }
@@ -105,6 +125,18 @@ enum Release {
         id: u64,
         adapter: String,
         publication: otahost_core::model::Publication,
+    },
+    /// An alert may be given to the sinks.
+    Alert(u64),
+    /// A request or listing may be sent.
+    Call(u64),
+    /// What this request brought for the vault is durable.
+    Kept { link: String, id: u64 },
+    /// The answer to a request that came in.
+    Respond {
+        link: String,
+        id: u64,
+        response: otahost_core::model::HttpResponse,
     },
     /// Work on a job.
     Act(u64, job::Action),
@@ -141,15 +173,23 @@ pub struct Engine {
     tell: mpsc::UnboundedSender<Done>,
     adapters: BTreeMap<String, AdapterState>,
     targets: BTreeMap<String, TargetState>,
+    /// Where each target stands in the set-up.
+    setup_index: BTreeMap<String, usize>,
     links: BTreeMap<String, LinkState>,
     jobs: BTreeMap<u64, Job>,
     transfers: BTreeMap<u64, Transfer>,
+    /// The newest operation of a flasher for each job, as long as it is wanted.
+    working: BTreeMap<u64, Working>,
+    turns: Turns,
     /// Since when each active job's `spent` has not been added up.
     phase_since: BTreeMap<u64, tokio::time::Instant>,
     /// Final failures that wait for an adapter's answer.
     asked: BTreeMap<u64, attempts::Asked>,
     /// When the examination of a new version began, by job.
     examining: BTreeMap<u64, tokio::time::Instant>,
+    alerts: alerts::Alerts,
+    calls: calls::Calls,
+    requests: requests::Requests,
     timers: Timers,
     vitals: Vitals,
     next_job: u64,
@@ -180,6 +220,7 @@ impl Engine {
             self.pump();
             if let Some(exit) = self.exit.take() {
                 self.stop_transfers();
+                self.stop_all_work();
                 if !matches!(exit, Exit::Reload(_)) {
                     self.is_well();
                     if !self.garbage.is_empty() {
@@ -226,12 +267,22 @@ impl Engine {
             Done::Fetched(fetched) => self.on_fetched(fetched),
             Done::Checkpoint(id, row) => self.on_checkpoint(id, *row),
             Done::Observed(target, version, health) => self.on_observed(&target, version, health),
+            Done::Prepared(adapter, prepared, reply) => {
+                self.on_prepared(&adapter, prepared, reply);
+            }
+            Done::Migrated(adapter, made) => self.on_migrated(&adapter, made),
+            Done::Compared(adapter, former) => self.on_compared(&adapter, former),
+            Done::Alerted(seq, sink, failures, result) => {
+                self.on_alerted(seq, sink, failures, result);
+            }
             Done::RebootAsked(id, result) => self.on_reboot_asked(id, result),
         }
     }
 
     /// Does everything that can be done without waiting.
     fn pump(&mut self) {
+        self.next_turns();
+        self.start_swaps();
         self.start_steps();
         self.pump_links();
         self.try_reboot();
@@ -266,6 +317,6 @@ impl Engine {
 
     /// What the configuration says of a target; none when it is not configured any more.
     fn target_setup(&self, target: &str) -> Option<&TargetSetup> {
-        self.setup.targets.iter().find(|t| t.id == target)
+        self.setup.targets.get(*self.setup_index.get(target)?)
     }
 }

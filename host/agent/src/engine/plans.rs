@@ -1,5 +1,7 @@
 //! Plans: what a `start-job` becomes, what decides on it, and what an adapter may see of targets and jobs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use otahost_core::admit::{Judge, JudgedTarget};
 use otahost_core::job::{self, Applied, GateAt, Job};
 use otahost_core::model::{Event, Health, JobPlan, JobReport, Reason, Target, Verdict};
@@ -189,12 +191,13 @@ impl Engine {
             Some(state) => state.setup.grants.targets.iter().collect(),
             None => self.targets.keys().collect(),
         };
+        let holders = self.holders();
         let targets = granted
             .into_iter()
             .filter_map(|id| {
                 let state = self.targets.get(id)?;
                 let setup = self.target_setup(id)?;
-                let holder = self.holder(id);
+                let holder = holders.get(id.as_str()).copied();
                 let judged = JudgedTarget {
                     busy: holder.map(|job| key_for(job, owner)),
                     preempts: holder.is_some_and(|job| {
@@ -213,6 +216,13 @@ impl Engine {
         Judge {
             targets,
             downloads: adapter.map(|state| state.setup.grants.download.clone()),
+            files: adapter.map_or_else(BTreeMap::new, |state| {
+                let links = state.setup.grants.links.iter();
+                links
+                    .filter(|(_, grant)| !grant.files.is_empty())
+                    .map(|(name, grant)| (name.clone(), grant.files.clone()))
+                    .collect()
+            }),
             taken: mine()
                 .filter(|job| job.holds_key(now))
                 .map(|job| job.plan.key.clone())
@@ -225,22 +235,28 @@ impl Engine {
         }
     }
 
-    /// The active job on a target.
-    fn holder(&self, target: &str) -> Option<&Job> {
+    /// The active job on each target that has one. Asked for all at once: there may be a thousand of both.
+    fn holders(&self) -> BTreeMap<&str, &Job> {
         self.jobs
             .values()
-            .find(|job| !job.phase.is_final() && job.targets().any(|t| t == target))
+            .rev()
+            .filter(|job| !job.phase.is_final())
+            .flat_map(|job| job.targets().map(move |target| (target, job)))
+            .collect()
     }
 
     /// What an adapter sees during one step.
     pub(super) fn view(&self, adapter: &str, commanded: bool) -> View {
         let state = self.adapters.get(adapter);
-        let granted: &[String] = state.map_or(&[], |s| &s.setup.grants.targets);
+        let granted: BTreeSet<&str> = state
+            .map(|s| s.setup.grants.targets.iter().map(String::as_str).collect())
+            .unwrap_or_default();
+        let holders = self.holders();
         let targets = self
             .setup
             .targets
             .iter()
-            .filter(|t| granted.contains(&t.id))
+            .filter(|t| granted.contains(t.id.as_str()))
             .map(|t| {
                 let known = self.targets.get(&t.id);
                 Target {
@@ -250,13 +266,13 @@ impl Engine {
                     health: known.and_then(|k| k.health).unwrap_or(Health::Unknown),
                     observed: known.and_then(|k| k.observed),
                     attributes: t.attributes.clone(),
-                    busy: self.holder(&t.id).map(|job| key_for(job, adapter)),
+                    busy: holders.get(t.id.as_str()).map(|job| key_for(job, adapter)),
                 }
             })
             .collect();
         let concerns = |job: &&Job| {
             job.owner == adapter
-                || (!job.phase.is_final() && job.targets().any(|t| granted.iter().any(|g| g == t)))
+                || (!job.phase.is_final() && job.targets().any(|t| granted.contains(t)))
         };
         let jobs: Vec<JobReport> = self
             .jobs

@@ -1,9 +1,13 @@
 //! What the engine keeps in the journal, row by row, as JSON. A field that comes later has a default, and one that is not known is passed over, so that an older
 //! and a newer agent can read each other's rows.
 
+use std::collections::BTreeMap;
+
 use otahost_core::model::{Event, Instant, Publication};
 use otahost_transfer::Checkpoint;
 use serde::{Deserialize, Serialize};
+
+use super::swap::Versions;
 
 /// What is remembered of an adapter beside its state.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,6 +23,19 @@ pub(super) struct AdapterRow {
     pub boot_id: String,
     /// SHA-256 of configuration and grants.
     pub settings: String,
+    /// Which versions there are.
+    pub versions: Versions,
+}
+
+/// What an adapter's former version had.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct KeptRow {
+    pub state_version: u32,
+    #[serde(with = "otahost_core::bytes_as_base64")]
+    pub state: Vec<u8>,
+    /// By the number of the job.
+    pub contexts: BTreeMap<u64, Vec<u8>>,
 }
 
 /// A publication that waits for the broker.
@@ -81,6 +98,14 @@ pub(super) struct StartsRow {
     /// The process that counted last.
     pub process: String,
     pub starts: u32,
+}
+
+/// A value of a link's vault.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SecretRow {
+    /// Where the link led when the value was captured. It goes nowhere else.
+    pub place: String,
+    pub value: String,
 }
 
 /// The last wall-clock time that could be trusted.

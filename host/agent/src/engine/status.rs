@@ -11,11 +11,12 @@ use otahost_journal::{Change, Key, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Engine, Release};
+use super::{Done, Engine, Release};
 use crate::api::{
     AdapterHealth, AdapterView, ApiCall, BadImageView, ErrorCode, FailureView, HistoryView,
     InstallView, JobView, LinkView, MemoryView, Reply, Request, SlotView, StatusView, TargetView,
 };
+use crate::assemble::read_component;
 use crate::platform::TargetSetup;
 
 /// A client that follows a job.
@@ -83,14 +84,57 @@ impl Engine {
             Request::Pause { key } => self.steer(&key, job::Input::Pause),
             Request::Resume { key } => self.steer(&key, job::Input::Resume),
             Request::Clear { target, image } => self.clear(&target, image.as_deref()),
+            Request::AdapterInstall { adapter, path } => {
+                return self.install_adapter(adapter, path, reply);
+            }
+            Request::AdapterRollback { adapter } => {
+                if self.return_to_former(&adapter, "the operator wants it so") {
+                    Reply::Done
+                } else {
+                    error(
+                        ErrorCode::Refused,
+                        format!("adapter `{adapter}` has no version to return to"),
+                    )
+                }
+            }
             Request::Install {
                 path,
                 target,
                 version,
-            } => self.install(&path, &target, version),
+                key,
+            } => self.install(&path, &target, version, key),
         };
         // After everything that was decided for it is durable.
         self.commit(Vec::new(), vec![Release::Reply(reply, answer)]);
+    }
+
+    /// Looks at another version beside the engine.
+    fn install_adapter(&mut self, adapter: String, path: String, reply: mpsc::Sender<Reply>) {
+        if !self.adapters.contains_key(&adapter) {
+            let known: Vec<&str> = self.adapters.keys().map(String::as_str).collect();
+            let message = format!(
+                "no adapter `{adapter}` runs; there are: {}",
+                known.join(", ")
+            );
+            let answer = error(ErrorCode::UnknownAdapter, message);
+            return self.commit(Vec::new(), vec![Release::Reply(reply, answer)]);
+        }
+        let (workshop, seam, tell) = (
+            self.platform.workshop.clone(),
+            self.platform.seam,
+            self.tell.clone(),
+        );
+        tokio::spawn(async move {
+            let name = adapter.clone();
+            let prepared = seam
+                .run(move || {
+                    let component = read_component(Path::new(&path))?;
+                    let digest = workshop.keep(&component)?;
+                    workshop.prepare(&name, &digest).map(Box::new)
+                })
+                .await;
+            let _ = tell.send(Done::Prepared(adapter, prepared, reply));
+        });
     }
 
     fn job_named(&self, key: &str) -> Option<&Job> {
@@ -158,7 +202,21 @@ impl Engine {
         }
     }
 
-    fn install(&mut self, path: &str, target: &str, version: Option<String>) -> Reply {
+    fn install(
+        &mut self,
+        path: &str,
+        target: &str,
+        version: Option<String>,
+        key: Option<String>,
+    ) -> Reply {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if key
+            .as_ref()
+            .is_some_and(|k| k.is_empty() || k.len() > 150 || !k.chars().all(fits))
+        {
+            let message = "a key has 1 to 150 letters, digits, `.`, `_` and `-`";
+            return error(ErrorCode::Invalid, message);
+        }
         if !self.targets.contains_key(target) {
             return self.unknown_target(target);
         }
@@ -169,7 +227,10 @@ impl Engine {
             );
         }
         let plan = JobPlan {
-            key: format!("{OPERATOR}/{}", self.next_job),
+            key: format!(
+                "{OPERATOR}/{}",
+                key.unwrap_or_else(|| self.next_job.to_string())
+            ),
             dedupe: Dedupe::WhileActive,
             context: Vec::new(),
             installs: vec![Install {
@@ -293,8 +354,8 @@ impl Engine {
                 .iter()
                 .map(|(name, link)| LinkView {
                     name: name.clone(),
-                    kind: "mqtt".into(),
-                    up: link.up,
+                    kind: link.kind.word().to_owned(),
+                    up: link.up || !link.kind.stands(),
                     since: Some(link.since),
                     reason: link.reason.clone(),
                     waiting: link.outbox.len() as u64,
@@ -309,6 +370,13 @@ impl Engine {
                     protocol: adapter.setup.description.protocol.clone(),
                     version: adapter.setup.description.version.clone(),
                     digest: adapter.setup.component.digest().to_owned(),
+                    installed: adapter.versions.installed.is_some(),
+                    strikes: adapter.versions.strikes,
+                    previous: adapter
+                        .former
+                        .as_ref()
+                        .map(|former| former.setup.description.version.clone()),
+                    rejected: adapter.versions.rejected.clone(),
                     health: match &adapter.last_failure {
                         None => AdapterHealth::Running,
                         Some(failure) => AdapterHealth::Failing {
@@ -425,7 +493,9 @@ impl Engine {
             time_left: self.time_left(job),
             created: job.created,
             updated: job.history.last().map_or(job.created, |line| line.at),
-            reason: asked.or_else(|| job.reason.clone()),
+            reason: asked
+                .or_else(|| job.reason.clone())
+                .or_else(|| self.turn_reason(job)),
             until: job.until,
             rate: report.rate,
             installs: report
@@ -477,8 +547,10 @@ fn whole_percent(phase: Phase, of_phase: u8) -> u8 {
         Phase::Downloading => of_phase / 2,
         Phase::Verifying => 50,
         Phase::Prepared => 60,
-        Phase::Delivering | Phase::Delivered | Phase::Installing => 70,
-        Phase::Activating => 80,
+        Phase::Installing => 65,
+        Phase::Delivering => 65 + of_phase / 10,
+        Phase::Delivered => 75,
+        Phase::Activating => 80 + of_phase / 10,
         Phase::Confirming => 90,
         Phase::Succeeded => 100,
         Phase::Failed

@@ -9,8 +9,10 @@ use otahost_core::model::{Effect, Event, Level, Persistence, Reason, Step};
 use otahost_journal::{Change, Key, json};
 use otahost_sandbox::{Failure, Handled};
 
+use super::calls::Asked;
 use super::links::sha256_hex;
 use super::rows::{DeadRow, InboxRow, OutboxRow};
+use super::swap::{Former, Swap, Versions};
 use super::timers::MAX_TIMERS;
 use super::{Done, Engine, Release};
 use crate::platform::AdapterSetup;
@@ -43,6 +45,10 @@ pub(super) enum Origin {
     FinalReport(u64),
     /// The start of the adapter.
     Start,
+    /// The answer to a request or listing, by its number.
+    Call(u64),
+    /// A request that came in, by the id the adapter knows.
+    Request(String),
 }
 
 /// An event that waits for its adapter.
@@ -51,14 +57,26 @@ pub(super) struct Queued {
     event: Event,
     origin: Origin,
     failed_before: bool,
+    /// It is the answer to something that a command has led to.
+    pub(super) commanded: bool,
     /// Keys of the active jobs that the step's view shows.
     active: Vec<String>,
 }
 
 impl Queued {
     /// A person or platform asked just now; otherwise the adapter comes to it by itself.
-    fn is_command(&self) -> bool {
-        matches!(self.event, Event::Message(_) | Event::Request(_))
+    pub(super) fn is_command(&self) -> bool {
+        self.commanded || matches!(self.event, Event::Message(_) | Event::Request(_))
+    }
+
+    pub(super) fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The same, as if nobody had failed at it.
+    pub(super) fn afresh(mut self) -> Self {
+        self.failed_before = false;
+        self
     }
 
     pub(super) fn new(event: Event, origin: Origin) -> Self {
@@ -66,6 +84,7 @@ impl Queued {
             event,
             origin,
             failed_before: false,
+            commanded: false,
             active: Vec::new(),
         }
     }
@@ -84,6 +103,15 @@ pub(super) struct AdapterState {
     next_dead: u64,
     /// Dead letters that are kept, with their sizes.
     dead: VecDeque<(u64, usize)>,
+    /// Another version that waits to take over.
+    pub(super) swap: Option<Swap>,
+    /// The version before, while this one is on probation.
+    pub(super) former: Option<Former>,
+    pub(super) versions: Versions,
+    /// The event, and the fault, that the former version is being asked about.
+    pub(super) judged: Option<(Queued, String)>,
+    /// Steps in a row without a strike.
+    pub(super) proven: u32,
     pub(super) steps: u64,
     pub(super) failures: u64,
     pub(super) last_failure: Option<String>,
@@ -101,6 +129,11 @@ impl AdapterState {
             inbox_bytes: 0,
             next_dead: 0,
             dead: VecDeque::new(),
+            swap: None,
+            former: None,
+            versions: Versions::default(),
+            judged: None,
+            proven: 0,
             steps: 0,
             failures: 0,
             last_failure: None,
@@ -109,7 +142,17 @@ impl AdapterState {
 
     /// Nothing runs and nothing waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.running.is_none() && self.queue.is_empty()
+        self.is_between_events() && self.queue.is_empty() && self.swap.is_none()
+    }
+
+    /// No event is being handled.
+    pub(super) fn is_between_events(&self) -> bool {
+        self.running.is_none() && self.judged.is_none()
+    }
+
+    /// The state as of the last step.
+    pub(super) fn state(&self) -> Arc<Vec<u8>> {
+        self.state.clone()
     }
 
     pub(super) fn restore_state(&mut self, state: Vec<u8>) {
@@ -165,6 +208,21 @@ impl Engine {
         }
     }
 
+    /// Puts an event before all that wait.
+    pub(super) fn queue_first(&mut self, adapter: &str, queued: Queued) {
+        if let Some(state) = self.adapters.get_mut(adapter) {
+            state.queue.push_front(queued);
+        }
+    }
+
+    /// Puts an event behind the first that waits.
+    pub(super) fn queue_second(&mut self, adapter: &str, queued: Queued) {
+        if let Some(state) = self.adapters.get_mut(adapter) {
+            let at = state.queue.len().min(1);
+            state.queue.insert(at, queued);
+        }
+    }
+
     /// Takes the event of a timer out of an adapter's queue; true when there was one.
     pub(super) fn forget_timer_event(&mut self, adapter: &str, name: &str) -> bool {
         let Some(state) = self.adapters.get_mut(adapter) else {
@@ -199,7 +257,9 @@ impl Engine {
         let ready: Vec<String> = self
             .adapters
             .iter()
-            .filter(|(_, state)| state.running.is_none() && !state.queue.is_empty())
+            .filter(|(_, state)| {
+                state.is_between_events() && state.swap.is_none() && !state.queue.is_empty()
+            })
             .map(|(name, _)| name.clone())
             .collect();
         for name in ready {
@@ -263,6 +323,7 @@ impl Engine {
                     Ok(step) => admit::declared(&step.effects, requirements)
                         .map_err(|e| e.to_string())
                         .and_then(|()| self.outbox_takes(adapter, &step.effects))
+                        .and_then(|()| self.calls_take(adapter, &queued.origin, &step.effects))
                         .map(|()| Some(step)),
                 }
             }
@@ -320,13 +381,13 @@ impl Engine {
 
     /// Nothing of the step happened. Once more in a fresh instance, then the event is set aside.
     fn step_failed(&mut self, adapter: &str, mut queued: Queued, error: String) {
-        let at = self.now();
+        let strikes_out = self.strike(adapter);
         let Some(state) = self.adapters.get_mut(adapter) else {
             return;
         };
         state.failures += 1;
         state.last_failure = Some(error.clone());
-        if !queued.failed_before {
+        if !queued.failed_before && !strikes_out {
             tracing::warn!(
                 adapter,
                 event = queued.event.kind(),
@@ -337,6 +398,18 @@ impl Engine {
             state.queue.push_front(queued);
             return;
         }
+        if strikes_out && self.ask_former(adapter, queued.clone(), &error) {
+            return;
+        }
+        self.set_aside(adapter, queued, error);
+    }
+
+    /// Nobody can handle this event: it is kept as a dead letter, and consumed.
+    pub(super) fn set_aside(&mut self, adapter: &str, queued: Queued, error: String) {
+        let at = self.now();
+        let Some(state) = self.adapters.get_mut(adapter) else {
+            return;
+        };
         tracing::error!(
             adapter,
             event = queued.event.kind(),
@@ -366,7 +439,10 @@ impl Engine {
         {
             changes.push(Change::Delete(key(oldest)));
         }
-        let releases = self.consume(adapter, &queued.origin, &mut changes);
+        let mut releases = self.consume(adapter, &queued.origin, &mut changes);
+        if let Origin::Request(id) = &queued.origin {
+            self.request_failed(id, &mut releases);
+        }
         self.commit(changes, releases);
     }
 
@@ -411,6 +487,11 @@ impl Engine {
                 self.forget_old_jobs(changes);
                 Vec::new()
             }
+            Origin::Call(seq) => {
+                self.call_done(*seq, changes);
+                Vec::new()
+            }
+            Origin::Request(_) => Vec::new(),
             Origin::Start => {
                 if let Some(change) = self.adapter_row(adapter) {
                     changes.push(change);
@@ -424,6 +505,9 @@ impl Engine {
         let mut changes = Vec::new();
         let settle = self.consume(adapter, &queued.origin, &mut changes);
         let mut releases = Vec::new();
+        if let (None, Origin::Request(id)) = (&step, &queued.origin) {
+            self.request_failed(id, &mut releases);
+        }
         if let Some(step) = step {
             if let Some(state) = self.adapters.get_mut(adapter)
                 && *state.state != step.state
@@ -438,6 +522,7 @@ impl Engine {
                 self.admit_effect(adapter, queued, effect, &mut changes, &mut releases);
             }
         }
+        self.proves_itself(adapter, &mut changes);
         // Where nothing has to last, nothing is written; a redelivery of such a message would change nothing either.
         if let (Origin::Broker { link, number }, false) = (&queued.origin, changes.is_empty()) {
             changes.extend(self.remember(link, *number));
@@ -502,21 +587,30 @@ impl Engine {
                 changes.push(self.set_timer(adapter, &timer));
             }
             Effect::CancelTimer(name) => changes.extend(self.cancel_timer(adapter, &name)),
-            Effect::Alert(alert) => match alert.level {
-                Level::Error => {
-                    tracing::error!(adapter, code = alert.code, "alert: {}", alert.text)
-                }
-                _ => tracing::warn!(adapter, code = alert.code, "alert: {}", alert.text),
-            },
+            Effect::Alert(alert) => {
+                releases.extend(self.raise(adapter, alert, changes));
+            }
             Effect::RetryAttempt(retry) => self.on_retry(adapter, retry),
             Effect::ConfirmJob(key) => {
                 self.job_effect(adapter, &key, job::Input::ConfirmGiven, changes, releases)
             }
-            // `admit::declared` has refused the step that holds one of these.
-            Effect::Respond(_)
-            | Effect::Fetch(_)
-            | Effect::ListDirectory(_)
-            | Effect::Extension(_) => {}
+            Effect::Respond(answer) => self.admit_response(adapter, answer, releases),
+            Effect::Fetch(fetch) => self.admit_call(
+                adapter,
+                Asked::Fetch(Box::new(fetch)),
+                cause.is_command(),
+                changes,
+                releases,
+            ),
+            Effect::ListDirectory(listing) => self.admit_call(
+                adapter,
+                Asked::List(listing),
+                cause.is_command(),
+                changes,
+                releases,
+            ),
+            // `admit::declared` has refused the step that holds one.
+            Effect::Extension(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use otahost_core::grants::Grants;
 use otahost_core::job;
 use otahost_core::model::{Install, Reason};
 use otahost_flash::FlashError;
@@ -48,7 +49,7 @@ struct Task {
     job: u64,
     platform: Platform,
     install: Install,
-    downloads: Vec<String>,
+    grants: Grants,
     request: Request,
     resume: Checkpoint,
     tell: mpsc::UnboundedSender<Done>,
@@ -113,17 +114,17 @@ impl Engine {
             .get(&id)
             .map(|job| job.owner.clone())
             .unwrap_or_default();
-        let downloads = self
+        let grants = self
             .adapters
             .get(&owner)
-            .map(|a| a.setup.grants.download.clone())
+            .map(|a| a.setup.grants.clone())
             .unwrap_or_default();
         let tell = self.tell.clone();
         let task = Task {
             job: id,
             platform: self.platform.clone(),
             install,
-            downloads,
+            grants,
             request,
             resume,
             tell: tell.clone(),
@@ -270,7 +271,7 @@ async fn run(task: Task) -> Result<job::Input, Attempt> {
         job,
         platform,
         install,
-        downloads,
+        grants,
         request,
         resume,
         tell,
@@ -283,7 +284,7 @@ async fn run(task: Task) -> Result<job::Input, Attempt> {
     })?;
     let flash_failed = |error: FlashError| {
         let is_final = matches!(error, FlashError::NoSpace(_));
-        Attempt::local(super::jobs::flash_reason(&error, "install"), is_final)
+        Attempt::local(super::flashing::flash_reason(&error, "install"), is_final)
     };
     // The lock belongs to the blocking work and not to this task: an aborted task is gone before its work is.
     let (beginner, resuming, held) = (flasher.clone(), !resume.is_empty(), guard.clone());
@@ -298,7 +299,7 @@ async fn run(task: Task) -> Result<job::Input, Attempt> {
     });
     let source = platform
         .sources
-        .source(&install, &downloads)
+        .source(&install, &grants)
         .map_err(|error| Attempt::new(&Failure::Source(error)))?;
     let sink = Sink {
         job,
@@ -320,6 +321,7 @@ async fn run(task: Task) -> Result<job::Input, Attempt> {
     sink.tell_now(None);
     let verified: Verified = result.map_err(|failure| Attempt::new(&failure))?;
     let (len, sha256) = (verified.payload_len, verified.payload_sha256.clone());
+    let delivers = flasher.delivers();
     let finish = move || {
         let _held = guard;
         flasher.finish(len, &sha256)
@@ -339,6 +341,7 @@ async fn run(task: Task) -> Result<job::Input, Attempt> {
         size: verified.size,
         version,
         rollback_index,
+        delivers,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use otahost_disk::sim::SimDisk;
 use otahost_disk::{Disk, DiskFile, Open, Place};
-use otahost_flash::{Activation, FlashError, Flasher, Stage, Staged, Standing};
+use otahost_flash::{Activation, FlashError, Flasher, Stage, Staged, Standing, Work};
 
 use super::World;
 use super::machine::{SELECTOR, SLOTS, inspect};
@@ -26,6 +26,8 @@ pub enum Manner {
     StaysOld,
     /// It takes it and is never well again.
     FallsIll,
+    /// It takes it, is never well again, and cannot be given the old version back.
+    StaysIll,
 }
 
 /// The drone.
@@ -56,7 +58,7 @@ impl Drone {
 
     /// Whether it is well.
     pub fn is_well(&self) -> bool {
-        self.manner != Manner::FallsIll || self.runs.is_none()
+        !matches!(self.manner, Manner::FallsIll | Manner::StaysIll) || self.runs.is_none()
     }
 
     fn is_given(&self, staged: &Staged) -> bool {
@@ -158,7 +160,7 @@ impl Flasher for DroneFlasher {
         self.staged(staged).map(drop)
     }
 
-    fn activate(&self, staged: &Staged) -> Result<Activation, FlashError> {
+    fn activate(&self, staged: &Staged, _work: &Work<'_>) -> Result<Activation, FlashError> {
         let version = self.staged(staged)?;
         let mut world = self.world.lock().unwrap();
         if world.drone.is_given(staged) {
@@ -196,8 +198,11 @@ impl Flasher for DroneFlasher {
         Ok(())
     }
 
-    fn roll_back(&self, staged: &Staged) -> Result<Activation, FlashError> {
+    fn roll_back(&self, staged: &Staged, _work: &Work<'_>) -> Result<Activation, FlashError> {
         let drone = &mut self.world.lock().unwrap().drone;
+        if drone.manner == Manner::StaysIll {
+            return Err(FlashError::Io("the drone takes nothing any more".into()));
+        }
         if drone.is_given(staged) {
             drone.runs = None;
             drone.taken_back = Some(staged.sha256.clone());

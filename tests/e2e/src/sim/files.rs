@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use otahost::platform::Sources;
+use otahost_core::grants::Grants;
 use otahost_core::model::{ArtifactSource, Install};
 use otahost_transfer::{Body, BoxFuture, Opened, Source, SourceError, Validator};
 
+use super::client::Vault;
 use super::outer::{Shared, VirtualTime};
 
 /// Bytes the file server sends at once, and virtual time they take.
@@ -18,26 +20,28 @@ const PIECE_TIME: Duration = Duration::from_millis(200);
 pub(super) struct SimSources {
     pub world: Shared,
     pub time: VirtualTime,
+    pub vault: Vault,
 }
 
 impl Sources for SimSources {
-    fn source(
-        &self,
-        install: &Install,
-        _downloads: &[String],
-    ) -> Result<Arc<dyn Source>, SourceError> {
-        let name = match &install.artifact.source {
-            ArtifactSource::Url(url) => url,
-            ArtifactSource::File(path) => path,
-            ArtifactSource::OnLink(_) => {
-                return Err(SourceError::Forbidden("no link gives files here".into()));
+    fn source(&self, install: &Install, grants: &Grants) -> Result<Arc<dyn Source>, SourceError> {
+        let (name, vault) = match &install.artifact.source {
+            ArtifactSource::Url(url) => (url.clone(), None),
+            ArtifactSource::File(path) => (path.clone(), None),
+            ArtifactSource::OnLink(place) if !grants.allows_file(place) => {
+                return Err(SourceError::Forbidden("it is not granted".into()));
             }
+            ArtifactSource::OnLink(place) => (
+                format!("{}:{}", place.link, place.path),
+                (place.link == "api").then(|| self.vault.clone()),
+            ),
         };
-        let file = self.world.lock().unwrap().files.get(name).cloned();
+        let file = self.world.lock().unwrap().files.get(&name).cloned();
         match file {
             Some(file) => Ok(Arc::new(SimSource {
                 world: self.world.clone(),
                 time: self.time,
+                vault,
                 file,
             })),
             None => Err(SourceError::Forbidden("no such file".into())),
@@ -49,7 +53,27 @@ impl Sources for SimSources {
 struct SimSource {
     world: Shared,
     time: VirtualTime,
+    /// What a token has to be taken from.
+    vault: Option<Vault>,
     file: Arc<Vec<u8>>,
+}
+
+impl SimSource {
+    /// Whether the server lets us in.
+    async fn enter(&self) -> Result<(), SourceError> {
+        let Some(vault) = &self.vault else {
+            return Ok(());
+        };
+        let token = vault.token().await.map_err(SourceError::Broken)?;
+        let api = &mut self.world.lock().unwrap().api;
+        let checked = api.check(self.time.now(), &token);
+        checked.map_err(|refused| SourceError::Status {
+            status: refused.status,
+            headers: Vec::new(),
+            body: refused.body,
+            text: format!("api.example answered {}", refused.status),
+        })
+    }
 }
 
 impl Source for SimSource {
@@ -58,20 +82,30 @@ impl Source for SimSource {
         from: u64,
         _validator: Option<&'a Validator>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>> {
-        let offset = from.min(self.file.len() as u64);
-        let status = {
-            let mut world = self.world.lock().unwrap();
-            world.requests.push(self.time.now());
-            if world.statuses.is_empty() {
-                200
-            } else {
-                world.statuses.remove(0)
+        Box::pin(async move {
+            self.enter().await?;
+            let offset = from.min(self.file.len() as u64);
+            let status = {
+                let mut world = self.world.lock().unwrap();
+                world.requests.push(self.time.now());
+                if world.statuses.is_empty() {
+                    200
+                } else {
+                    world.statuses.remove(0)
+                }
+            };
+            if status != 200 {
+                return Err(SourceError::Status {
+                    status,
+                    headers: Vec::new(),
+                    body: Vec::new(),
+                    text: format!("files.example answered {status}"),
+                });
             }
-        };
-        let opened = if status == 200 {
             Ok(Opened {
                 offset,
                 total: Some(self.file.len() as u64),
+                published: Vec::new(),
                 validator: Some(Validator("\"v1\"".into())),
                 body: Box::new(SimBody {
                     world: self.world.clone(),
@@ -79,15 +113,7 @@ impl Source for SimSource {
                     at: offset,
                 }),
             })
-        } else {
-            Err(SourceError::Status {
-                status,
-                headers: Vec::new(),
-                body: Vec::new(),
-                text: format!("files.example answered {status}"),
-            })
-        };
-        Box::pin(std::future::ready(opened))
+        })
     }
 }
 

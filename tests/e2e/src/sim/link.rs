@@ -1,6 +1,6 @@
 //! The broker: keeps its session over everything, delivers with QoS 1 and takes every publication at once.
 
-use otahost_links::{Link, LinkCommand, LinkEvent, Token};
+use otahost_links::{Kind, Link, LinkCommand, LinkEvent, Token};
 use tokio::sync::mpsc;
 
 use super::Delivery;
@@ -43,12 +43,7 @@ impl Link for SimLink {
                 let command = tokio::select! {
                     biased;
                     command = queue.recv() => command,
-                    () = async {
-                        match due {
-                            Some(at) => tokio::time::sleep_until(time.moment(at)).await,
-                            None => std::future::pending().await,
-                        }
-                    } => continue,
+                    () = time.sleep_until(due) => continue,
                 };
                 let Some(command) = command else {
                     return;
@@ -61,6 +56,10 @@ impl Link for SimLink {
             }
         });
         commands
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Mqtt
     }
 }
 
@@ -99,5 +98,7 @@ fn obey(world: &Shared, command: LinkCommand) -> Option<LinkEvent> {
             world.acknowledged += 1;
             Some(LinkEvent::Acknowledged(token))
         }
+        // What is not said to a broker.
+        _ => None,
     }
 }

@@ -6,13 +6,20 @@
 //! runs to the end, and the [`Scenario`]'s promises are checked. (MCUboot's simulator does this for flash operations; here it is done
 //! for the whole agent.)
 
+mod alarm;
+mod api;
+mod client;
 mod drone;
+mod emu;
 mod files;
+mod folder;
 mod link;
 mod machine;
 mod outer;
 mod read;
 mod story;
+mod vendors;
+mod web;
 mod world;
 
 use std::collections::HashSet;
@@ -23,15 +30,21 @@ use std::time::Duration;
 use otahost::api::{ApiCall, Request};
 use otahost::engine::{Engine, Exit, Input};
 use otahost::platform::Setup;
+use otahost_disk::Seam;
 use otahost_disk::sim::{Controls, Image, Loss, Op, Replay, SimDisk};
 use tokio::sync::mpsc;
 
+pub use alarm::{Rung, Sink};
+pub use api::{Api, Asked};
 pub use drone::{Drone, Manner};
+pub use emu::{Emu, current, progress};
 pub use machine::{Boot, SLOTS, firmware};
-pub use read::{check, ended, history, jobs, memory};
+pub use read::{check, ended, history, jobs, memory, rows};
 pub use story::{
-    DOCK_SN, DRONE_SN, NEW, OLD, Release, Story, dock, is_told, rogue_output, with_rogue,
+    DOCK_SN, DRONE_SN, EMU_SN, NEW, OLD, Release, Story, dock, is_told, rogue_output, with_rogue,
 };
+pub use vendors::{KIT_ID, output};
+pub use web::{Caller, Heard, Web};
 pub use world::{Answer, Delivery, EPOCH, Ending, WallClock, When, World};
 
 use outer::{VirtualTime, platform};
@@ -61,9 +74,19 @@ pub struct Scenario {
     pub told: fn(&World) -> bool,
     /// Virtual time one boot may take before the run counts as stuck.
     pub patience: Duration,
+    /// Where blocking work happens. With threads a flasher can wait for somebody, and no two runs are the same.
+    pub seam: Seam,
     /// What has to hold at the end; `Err` says what does not.
     pub promises: fn(&World, &SimDisk) -> Result<(), String>,
 }
+
+/// What may become of writes that were not synced when power goes.
+pub const LOSSES: [Loss; 4] = [
+    Loss::AllDropped,
+    Loss::AllKept,
+    Loss::Seeded(1),
+    Loss::Seeded(2),
+];
 
 /// How a run ended.
 pub struct Run {
@@ -184,7 +207,7 @@ impl Scenario {
         world: &Arc<Mutex<World>>,
         time: VirtualTime,
     ) -> Result<Ended, String> {
-        let platform = platform(disk, world, time);
+        let platform = platform(disk, world, time, self.seam);
         let mut failed = 0;
         loop {
             let engine = match Engine::start(platform.clone(), self.setup.clone()).await {
@@ -305,6 +328,7 @@ impl Scenario {
                     world: worlds[cut].clone(),
                     told: self.told,
                     patience: self.patience,
+                    seam: self.seam,
                     promises: self.promises,
                 };
                 let losses = [Loss::AllDropped];
@@ -384,6 +408,7 @@ fn install(world: &Arc<Mutex<World>>, sender: &mpsc::Sender<Input>) {
         path,
         target: "dock".into(),
         version: None,
+        key: None,
     };
     let (world, sender) = (world.clone(), sender.clone());
     tokio::spawn(async move {

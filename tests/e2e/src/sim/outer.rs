@@ -13,10 +13,15 @@ use otahost_flash::slots::Slots;
 use otahost_links::Link;
 
 use super::World;
+use super::alarm::SimAlarm;
+use super::client::{SimClient, Vault};
 use super::drone::DroneFlasher;
+use super::emu::EmuFlasher;
 use super::files::SimSources;
+use super::folder::SimFolder;
 use super::link::SimLink;
 use super::machine::{SELECTOR, SLOTS};
+use super::web::SimWeb;
 
 pub(super) type Shared = Arc<Mutex<World>>;
 
@@ -50,10 +55,18 @@ impl VirtualTime {
     pub(super) fn moment(self, at: u64) -> tokio::time::Instant {
         self.began + std::time::Duration::from_millis(at.saturating_sub(self.past))
     }
+
+    /// Sleeps until then, or for ever.
+    pub(super) async fn sleep_until(self, at: Option<u64>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(self.moment(at)).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// What the engine stands on in one boot.
-pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime) -> Platform {
+pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime, seam: Seam) -> Platform {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let selector = FileSelector::new(shared.clone(), Place::operator(SELECTOR));
     let slots: Arc<dyn Flasher> = Arc::new(Slots::new(
@@ -65,22 +78,28 @@ pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime) -> Pla
         world: world.clone(),
         disk: disk.clone(),
     });
+    let vault = Vault::default();
+    let emu: Arc<dyn Flasher> = Arc::new(EmuFlasher::new(world.clone(), disk.clone()));
     Platform {
         disk: shared,
         journal: Place::data("journal.redb"),
-        seam: Seam::Inline,
-        links: BTreeMap::from([(
-            "cloud".to_owned(),
-            Arc::new(SimLink {
-                world: world.clone(),
-                time,
-            }) as Arc<dyn Link>,
-        )]),
+        seam,
+        links: links(world, time, &vault),
         sources: Arc::new(SimSources {
             world: world.clone(),
             time,
+            vault,
         }),
-        flashers: BTreeMap::from([("dock".to_owned(), slots), ("drone".to_owned(), drone)]),
+        flashers: BTreeMap::from([
+            ("dock".to_owned(), slots),
+            ("drone".to_owned(), drone),
+            ("emu".to_owned(), emu),
+        ]),
+        workshop: Arc::new(otahost::platform::NoWorkshop),
+        alarm: Arc::new(SimAlarm {
+            world: world.clone(),
+            time,
+        }),
         outside: Arc::new(SimOutside {
             world: world.clone(),
             time,
@@ -88,6 +107,37 @@ pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime) -> Pla
         process: String::new(),
         locks: Default::default(),
     }
+}
+
+/// A broker, somebody who calls, an API that is called, and a server with folders.
+fn links(world: &Shared, time: VirtualTime, vault: &Vault) -> BTreeMap<String, Arc<dyn Link>> {
+    let cloud: Arc<dyn Link> = Arc::new(SimLink {
+        world: world.clone(),
+        time,
+    });
+    let web: Arc<dyn Link> = Arc::new(SimWeb {
+        world: world.clone(),
+        time,
+    });
+    let api: Arc<dyn Link> = Arc::new(SimClient {
+        world: world.clone(),
+        time,
+        vault: vault.clone(),
+    });
+    let folder: Arc<dyn Link> = Arc::new(SimFolder {
+        world: world.clone(),
+        time,
+    });
+    let named = [
+        ("cloud", cloud),
+        ("web", web),
+        ("api", api),
+        ("folder", folder),
+    ];
+    named
+        .into_iter()
+        .map(|(name, link)| (name.to_owned(), link))
+        .collect()
 }
 
 #[derive(Debug)]
@@ -131,6 +181,7 @@ impl Outside for SimOutside {
         let world = self.world.lock().unwrap();
         Ok(match target {
             "drone" => world.drone.version(),
+            "emu" => world.emu.version.clone(),
             _ => world.version.clone(),
         })
     }
@@ -138,6 +189,7 @@ impl Outside for SimOutside {
         let world = self.world.lock().unwrap();
         let is_well = match target {
             "drone" => world.drone.is_well(),
+            "emu" => true,
             _ => self.time.uptime() >= world.well_after,
         };
         is_well

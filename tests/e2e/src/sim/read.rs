@@ -51,7 +51,7 @@ pub fn history(disk: &SimDisk, text: &str) -> Result<HistoryLine, String> {
 }
 
 /// The rows of the journal on a disk, which stays as it is; none where there is no journal yet.
-fn rows(image: Image) -> Vec<(Key, Vec<u8>)> {
+pub fn rows(image: Image) -> Vec<(Key, Vec<u8>)> {
     let place = Place::data("journal.redb");
     if image.read(&place).is_none() {
         return Vec::new();

@@ -8,17 +8,18 @@ use std::time::Duration;
 use md5::{Digest, Md5};
 use otahost::platform::{AdapterSetup, Deadlines, Setup, TargetSetup, TransferSetup};
 use otahost_core::backoff::Backoff;
-use otahost_core::grants::{Grants, TopicGrant};
+use otahost_core::grants::{Grants, LinkGrant};
 use otahost_core::model::Field;
 use otahost_core::policy::Policy;
-use otahost_disk::Place;
 use otahost_disk::sim::Image;
+use otahost_disk::{Place, Seam};
 use otahost_lab::signing::{Claims, Publisher};
 use otahost_sandbox::{Adapter, Limits, Sandbox};
 use otahost_transfer::{Trust, TrustKeys, Tuning};
 use serde_json::json;
 
 use super::drone::STAGE;
+use super::emu::EMU_DIRECTORY;
 use super::machine::{SELECTOR, SLOTS, factory_selector};
 use super::{BOOT_TIME, Boot, Delivery, Drone, Scenario, When, World, ended, firmware};
 
@@ -28,6 +29,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub const DOCK_SN: &str = "NM1923221021";
 /// Serial number of the drone.
 pub const DRONE_SN: &str = "NM1923221022";
+/// Serial number of the device that is handed a directory.
+pub const EMU_SN: &str = "NM1923221023";
 /// The version the dock and the drone left the factory with.
 pub const OLD: &str = "1.0.0";
 /// The version most stories install.
@@ -93,6 +96,7 @@ impl Story {
             },
             told: is_told::<1>,
             patience: BOOT_TIME,
+            seam: Seam::Inline,
             promises: |_, _| Ok(()),
         };
         Story {
@@ -125,18 +129,48 @@ impl Story {
         if self.scenario.world.files.contains_key(&url) {
             return url;
         }
-        let dir = tempfile::tempdir().unwrap();
-        let (payload, artifact) = (dir.path().join("payload"), dir.path().join("artifact"));
-        std::fs::write(&payload, firmware(release.version, release.boot, IMAGE)).unwrap();
+        let image = firmware(release.version, release.boot, IMAGE);
         let claims = Claims {
             compatible: release.compatible.into(),
             version: release.version.into(),
             rollback_index: release.index,
         };
-        self.publisher.sign(&payload, &artifact, &claims).unwrap();
-        let file = std::fs::read(&artifact).unwrap();
-        self.world().files.insert(url.clone(), Arc::new(file));
+        self.publish_payload(url.clone(), &image, &claims);
         url
+    }
+
+    fn publish_payload(&mut self, url: String, content: &[u8], claims: &Claims) {
+        let dir = tempfile::tempdir().unwrap();
+        let (payload, artifact) = (dir.path().join("payload"), dir.path().join("artifact"));
+        std::fs::write(&payload, content).unwrap();
+        self.publisher.sign(&payload, &artifact, claims).unwrap();
+        let file = std::fs::read(&artifact).unwrap();
+        self.world().files.insert(url, Arc::new(file));
+    }
+
+    /// Adds a device behind the dock that is handed a directory.
+    pub fn add_emu(&mut self) {
+        let emu = target("emu", EMU_SN, Some("dock"), &self.publisher);
+        self.setup().targets.push(emu);
+        self.setup().adapters[0].grants.targets.push("emu".into());
+        self.scenario
+            .image
+            .create_dir(&Place::operator(EMU_DIRECTORY));
+        self.world().emu.version = OLD.into();
+    }
+
+    /// Publishes this archive as a release for that device, and has the cloud command it as its very first words.
+    pub fn command_emu(&mut self, bid: &str, archive: &[u8]) {
+        let url = format!("{FILES}emu-{bid}.tar");
+        let claims = Claims {
+            compatible: "emu".into(),
+            version: NEW.into(),
+            rollback_index: 1,
+        };
+        self.publish_payload(url.clone(), archive, &claims);
+        let order = device(EMU_SN, NEW, &url, &self.world().files[&url]);
+        let delivery = self.ordered(bid, &[order]);
+        self.world().inbox.push(delivery);
     }
 
     /// Publishes a release, and has the cloud command it under this business, as its very first words.
@@ -161,12 +195,16 @@ impl Story {
                 device(sn, version, &url, &self.world().files[&url])
             })
             .collect();
+        self.ordered(bid, &devices)
+    }
+
+    fn ordered(&mut self, bid: &str, devices: &[serde_json::Value]) -> Delivery {
         let world = self.world();
         let packet = 1 + world.inbox.len() + world.later.len();
         Delivery {
             packet: u16::try_from(packet).unwrap(),
             topic: format!("thing/product/{DOCK_SN}/services"),
-            payload: message(bid, &format!("tid-of-{bid}"), &devices),
+            payload: message(bid, &format!("tid-of-{bid}"), devices),
         }
     }
 
@@ -245,14 +283,15 @@ pub fn with_rogue(mut scenario: Scenario, commands: &[&str]) -> Scenario {
 
 fn add_rogue(scenario: &mut Scenario, grants: Grants) {
     let config = json!({ "link": "cloud", "prefix": "rogue" });
-    let rogue = adapter("rogue", &config, grants);
+    let rogue = adapter("rogue", "rogue", &config, grants);
     Arc::make_mut(&mut scenario.setup).adapters.push(rogue);
 }
 
 fn rogue_grants() -> Grants {
-    let grants = TopicGrant {
+    let grants = LinkGrant {
         subscribe: vec!["rogue/do".into()],
         publish: vec!["rogue/out".into()],
+        ..LinkGrant::default()
     };
     Grants {
         links: [("cloud".to_owned(), grants)].into(),
@@ -290,8 +329,13 @@ fn component(name: &str) -> Adapter {
     loaded.entry(name.to_owned()).or_insert_with(load).clone()
 }
 
-fn adapter(name: &str, config: &serde_json::Value, grants: Grants) -> AdapterSetup {
-    let component = component(name);
+pub(super) fn adapter(
+    name: &str,
+    component_name: &str,
+    config: &serde_json::Value,
+    grants: Grants,
+) -> AdapterSetup {
+    let component = component(component_name);
     let config = config.to_string();
     let requirements = component.requirements(&config).unwrap().unwrap();
     assert_eq!(grants.denials(&requirements), [], "{name}");
@@ -333,9 +377,10 @@ fn setup(publisher: &Publisher) -> Setup {
     let grants = Grants {
         links: [(
             "cloud".to_owned(),
-            TopicGrant {
+            LinkGrant {
                 subscribe: vec!["#".into()],
                 publish: vec!["#".into()],
+                ..LinkGrant::default()
             },
         )]
         .into(),
@@ -352,7 +397,7 @@ fn setup(publisher: &Publisher) -> Setup {
     };
     Setup {
         device: "sim".into(),
-        adapters: vec![adapter("dji", &config, grants)],
+        adapters: vec![adapter("dji", "dji", &config, grants)],
         targets: vec![
             target("dock", DOCK_SN, None, publisher),
             target("drone", DRONE_SN, Some("dock"), publisher),
@@ -364,6 +409,7 @@ fn setup(publisher: &Publisher) -> Setup {
                 max: 8_000,
             },
             max_size: 1 << 20,
+            parallel: 4,
             tuning,
         },
         deadlines: Deadlines {
@@ -371,6 +417,7 @@ fn setup(publisher: &Publisher) -> Setup {
             download: DAY,
             prepared: DAY,
             install: HOUR,
+            deliver: HOUR,
             activate: HOUR,
         },
     }

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::alarm::{Rung, Sink};
+use super::api::Api;
 use super::drone::Drone;
+use super::emu::Emu;
+use super::web::Web;
 
 /// 2026-06-01, a Monday, midnight: what the wall clock shows when a story begins.
 pub const EPOCH: u64 = 1_780_272_000_000;
@@ -82,7 +86,7 @@ pub struct World {
     pub received: Vec<(String, Vec<u8>)>,
     /// The final events among that, each different one once: what is told again under the same ids is no other.
     pub endings: Vec<Ending>,
-    /// Files by URL, or by the path on the device where the operator put them.
+    /// Files by URL, by link and path (`folder:/kit-2.0.0.img`), or by the path on the device where the operator put them.
     pub files: BTreeMap<String, Arc<Vec<u8>>>,
     /// Offsets at which the file server cuts the connection, each once.
     pub cuts: Vec<u64>,
@@ -110,6 +114,18 @@ pub struct World {
     pub operator_heard: Vec<String>,
     /// The drone.
     pub drone: Drone,
+    /// The device that is handed a directory.
+    pub emu: Emu,
+    /// Who calls the device over HTTP.
+    pub web: Web,
+    /// The API that the device calls.
+    pub api: Api,
+    /// When a directory was listed, in virtual time.
+    pub listings: Vec<u64>,
+    /// Who is told of alerts.
+    pub sinks: Vec<Sink>,
+    /// What they were told, taken or not, oldest first.
+    pub rung: Vec<Rung>,
     /// Rules of the outside that the device broke.
     pub faults: Vec<String>,
 }
@@ -199,7 +215,10 @@ impl World {
 
     /// Nobody outside has anything left to do.
     pub fn is_quiet(&self) -> bool {
-        self.inbox.is_empty() && self.later.is_empty() && self.operator.is_empty()
+        self.inbox.is_empty()
+            && self.later.is_empty()
+            && self.operator.is_empty()
+            && self.web.is_quiet()
     }
 
     /// Bytes of all files.

@@ -52,9 +52,11 @@ pub(super) fn serve(
         .strip_prefix("/public/")
         .unwrap_or_default()
         .to_owned();
+    let guard = shared.state().guard.clone();
+    let refused = guard.and_then(|guard| (guard.0)(&request));
     let (index, content, fault) = shared.change(|state| {
         state.requests.push(request.clone());
-        let fault = take_fault(state.faults.get_mut(&name));
+        let fault = refused.or_else(|| take_fault(state.faults.get_mut(&name)));
         (
             state.requests.len() - 1,
             state.files.get(&name).cloned(),

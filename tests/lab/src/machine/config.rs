@@ -14,8 +14,10 @@ pub struct MachineSpec {
     pub compatible: String,
     /// Minisign public keys it trusts.
     pub trust: Vec<String>,
-    /// Port of the broker on 127.0.0.1.
-    pub broker: u16,
+    /// Name of its one target.
+    pub target: String,
+    /// Port of the broker on 127.0.0.1 of a machine that speaks `dji`; without it `more` says what it speaks.
+    pub broker: Option<u16>,
     /// URL prefixes it may download from.
     pub downloads: Vec<String>,
     /// The adapter component.
@@ -34,11 +36,22 @@ impl MachineSpec {
             serial: serial.to_owned(),
             compatible: "evonest-dock".to_owned(),
             trust: Vec::new(),
-            broker,
+            target: "dock".to_owned(),
+            broker: Some(broker),
             downloads: Vec::new(),
             component: target_dir().join("adapters/dji.wasm"),
             agent: vec![built_program("otahost").display().to_string()],
             more: String::new(),
+        }
+    }
+
+    /// A machine with one target of this name, no link and no adapter: `more` says what it speaks.
+    pub fn bare(serial: &str, target: &str, more: &str) -> Self {
+        MachineSpec {
+            target: target.to_owned(),
+            broker: None,
+            more: more.to_owned(),
+            ..Self::dock(serial, 0)
         }
     }
 
@@ -64,13 +77,9 @@ impl MachineSpec {
             "\n[transfer]\nattempts = 6\nbackoff_first = \"200ms\"\nbackoff_max = \"1s\""
         ));
         line(format_args!(
-            "\n[links.cloud]\nkind = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{}\"",
-            self.broker
+            "\n[targets.{}]\nflasher = \"slots\"",
+            self.target
         ));
-        line(format_args!(
-            "backoff_first = \"100ms\"\nbackoff_max = \"1s\""
-        ));
-        line(format_args!("\n[targets.dock]\nflasher = \"slots\""));
         line(format_args!(
             "slots = [{}, {}]",
             path(&layout.slot("a")),
@@ -91,6 +100,24 @@ impl MachineSpec {
             path(&layout.os_release())
         ));
         line(format_args!("attributes = {{ sn = {} }}", quoted(sn)));
+        if let Some(broker) = self.broker {
+            self.dji(broker, &mut text);
+        }
+        text.push_str(&self.more);
+        text
+    }
+
+    fn dji(&self, broker: u16, text: &mut String) {
+        let sn = &self.serial;
+        let mut line =
+            |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("writing to a string");
+        line(format_args!(
+            "\n[links.cloud]\nkind = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{}\"",
+            broker
+        ));
+        line(format_args!(
+            "backoff_first = \"100ms\"\nbackoff_max = \"1s\""
+        ));
         line(format_args!(
             "\n[adapters.dji]\ncomponent = {}",
             path(&self.component)
@@ -115,9 +142,7 @@ impl MachineSpec {
         line(format_args!("links.cloud.publish = [{}]", up.join(", ")));
         let downloads: Vec<String> = self.downloads.iter().map(|prefix| quoted(prefix)).collect();
         line(format_args!("download = [{}]", downloads.join(", ")));
-        line(format_args!("targets = [\"dock\"]"));
-        text.push_str(&self.more);
-        text
+        line(format_args!("targets = [{}]", quoted(&self.target)));
     }
 }
 

@@ -7,24 +7,73 @@ pub(in crate::config) static TARGET: Table = Table {
     keys: &[
         key(
             "flasher",
-            "`\"slots\"`",
+            "`\"slots\"`, `\"archive\"` or `\"command\"`",
             "required",
             "flasher = \"slots\"",
-            "How the target is written. This version knows `slots`.",
+            "How the target is written: into one of two slots, by unpacking an archive, or by a program.",
         ),
         key(
             "slots",
             "two absolute paths",
-            "required",
+            "-",
             "slots = [\"/dev/mmcblk0p2\", \"/dev/mmcblk0p3\"]",
-            "The two places that hold a version: block devices or files. One runs while the other is written.",
+            "`slots` requires it: the two places that hold a version, block devices or files. One runs while the other is written.",
         ),
         key(
             "boot",
             "table",
-            "required",
+            "-",
             "boot = { command = [\"/usr/libexec/otahost-boot\"] }",
-            "The boot selector; see `targets.<name>.boot`.",
+            "`slots` requires it: the boot selector; see `targets.<name>.boot`.",
+        ),
+        key(
+            "directory",
+            "absolute path",
+            "-",
+            "directory = \"/var/lib/otahost-emu-1\"",
+            "`archive` and `command` require it: where an artifact is staged, and unpacked. It belongs to this target alone, and is made where only its last part is missing.",
+        ),
+        key(
+            "deliver",
+            "command",
+            "-",
+            "deliver = [\"/usr/libexec/emu-push\"]",
+            "`archive`: hands the unpacked directory over. Without it `directory`/current is what the target reads.",
+        ),
+        key(
+            "limits",
+            "table",
+            "-",
+            "limits = { entries = 500 }",
+            "`archive`: what an archive may hold; see `targets.<name>.limits`.",
+        ),
+        key(
+            "program",
+            "command",
+            "-",
+            "program = [\"/usr/libexec/drone-install\"]",
+            "`command` requires it: installs the staged file.",
+        ),
+        key(
+            "rollback",
+            "command",
+            "-",
+            "rollback = [\"/usr/libexec/drone-restore\"]",
+            "`command`: brings the old version back when the new one does not prove itself.",
+        ),
+        key(
+            "runs",
+            "`\"at-once\"` or `\"after-reboot\"`",
+            "at-once",
+            "runs = \"at-once\"",
+            "`command`: when the new version runs: as soon as the program has ended, or after the device was rebooted.",
+        ),
+        key(
+            "timeout",
+            "time, 1s to 1d",
+            "20m",
+            "timeout = \"20m\"",
+            "`archive` and `command`: how long each of these programs may take before it is killed with all it started.",
         ),
         key(
             "trust",
@@ -66,7 +115,7 @@ pub(in crate::config) static TARGET: Table = Table {
             "command",
             "-",
             "probe = [\"/usr/libexec/health\"]",
-            "Exit status 0 says that the new version is well. Without it, running is proof enough.",
+            "Exit status 0 says that the new version is well; it finds the target's name in `OTAHOST_TARGET`. Without it, running is proof enough.",
         ),
         key(
             "parent",
@@ -124,6 +173,40 @@ pub(in crate::config) static BOOT: Table = Table {
     ],
 };
 
+pub(in crate::config) static LIMITS: Table = Table {
+    path: "targets.<name>.limits",
+    keys: &[
+        key(
+            "entries",
+            "number, 1 to 100000",
+            "10000",
+            "limits = { entries = 500 }",
+            "Most entries, directories included.",
+        ),
+        key(
+            "unpacked",
+            "size",
+            "4GiB",
+            "limits = { unpacked = \"64MiB\" }",
+            "Most bytes of all files together.",
+        ),
+        key(
+            "ratio",
+            "number, 1 to 10000",
+            "200",
+            "limits = { ratio = 50 }",
+            "So many times its own size an archive may unpack to, once that is more than 16 MiB.",
+        ),
+        key(
+            "depth",
+            "number, 0 to 100",
+            "32",
+            "limits = { depth = 8 }",
+            "Most directories above an entry.",
+        ),
+    ],
+};
+
 pub(in crate::config) static TRUST: Table = Table {
     path: "targets.<name>.trust",
     keys: &[
@@ -166,7 +249,7 @@ pub(in crate::config) static VERSION: Table = Table {
             "command",
             "-",
             "version = { command = [\"/usr/libexec/dock-version\"] }",
-            "Program that prints the version. Exactly one of `file` and `command`.",
+            "Program that prints the version; it finds the target's name in `OTAHOST_TARGET`. Exactly one of `file` and `command`.",
         ),
     ],
 };

@@ -9,8 +9,11 @@ use otahost_lab::machine::SlotState;
 use otahost_lab::signing::{Claims, Publisher};
 use serde_json::Value;
 
+use crate::kit112;
 use crate::show::{self, bytes};
+use crate::withnox;
 use crate::world::{Failure, LARGE, NEW, OLD, SMALL, World};
+use crate::wudun;
 
 /// How long one update may take, with reboots.
 const UPDATE: Duration = Duration::from_secs(60);
@@ -29,6 +32,9 @@ pub(crate) fn all(world: &mut World) -> Result<(), Failure> {
     stranger(world)?;
     does_not_boot(world)?;
     three_times(world)?;
+    kit112::act(world)?;
+    wudun::act(world)?;
+    withnox::act(world)?;
     println!("\nAll of it held. The same again: cargo xtask demo");
     Ok(())
 }
@@ -292,7 +298,11 @@ fn slot(world: &World) -> String {
     world.machine.slot().unwrap_or_else(|| "none".to_owned())
 }
 
-fn check<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), Failure> {
+pub(crate) fn check<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: T,
+    expected: T,
+) -> Result<(), Failure> {
     if found == expected {
         Ok(())
     } else {

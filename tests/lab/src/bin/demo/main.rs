@@ -5,8 +5,11 @@
 //! field goes wrong here. Everything shown is checked; what does not hold ends the demo with exit status 1.
 
 mod acts;
+mod kit112;
 mod show;
+mod withnox;
 mod world;
+mod wudun;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,174 @@
+//! A device behind the dock that is handed an archive: whenever power goes, what is current is whole and the job ends with one result
+//! (DESIGN §6; issue 5).
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use otahost_core::model::Phase;
+use otahost_disk::Seam;
+use otahost_disk::sim::{Controls, Loss, Replay, SimDisk};
+use otahost_e2e::sim::{NEW, OLD, Story, When, World, check, current, ended, is_told, jobs};
+
+/// A tar of small files.
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, content) in files {
+        let mut header = vec![0; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[100..108].copy_from_slice(b"0000644\0");
+        header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+        header[148..156].fill(b' ');
+        header[156] = b'0';
+        header[257..263].copy_from_slice(b"ustar\0");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        out.extend(header);
+        out.extend(*content);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    out
+}
+
+fn release() -> Vec<u8> {
+    tar(&[
+        ("version", NEW.as_bytes()),
+        ("d/board-1", &[1; 3_000]),
+        ("d/board-2", &[2; 700]),
+    ])
+}
+
+fn story(name: &'static str, archive: &[u8]) -> Story {
+    let mut story = Story::new(name);
+    story.add_emu();
+    story.command_emu("bid-1", archive);
+    story
+}
+
+/// How the one job ended, and its stage where it failed.
+fn job_ended(disk: &SimDisk, phase: Phase, stage: &str) -> Result<(), String> {
+    let jobs = jobs(disk);
+    let [job] = &jobs[..] else {
+        return Err(format!("{} jobs", jobs.len()));
+    };
+    let found = job
+        .reason
+        .as_ref()
+        .map_or("", |reason| reason.stage.as_str());
+    check(job.phase == phase && found == stage, || {
+        format!("{} at {found:?}: {:#?}", job.phase, job.history)
+    })
+}
+
+fn runs(world: &World, version: &str) -> Result<(), String> {
+    check(world.emu.version == version, || format!("{:?}", world.emu))
+}
+
+#[test]
+fn an_archive_is_delivered_once_and_the_platform_sees_its_progress() {
+    let mut story = story("emu", &release());
+    // 60 of the hundred of the phase, as this platform counts. The push goes on when it has seen it.
+    story.world().emu.waits_for = Some(62);
+    story.scenario.seam = Seam::Threads;
+    story.scenario.promises = |world, disk| {
+        ended(world, &[("ok", 0)], 0, OLD)?;
+        runs(world, NEW)?;
+        check(world.emu.pushes == 1, || format!("{:?}", world.emu))?;
+        job_ended(disk, Phase::Succeeded, "")
+    };
+    let run = story.scenario.play();
+    run.verdict.unwrap();
+    let [job] = jobs(&run.disk).try_into().unwrap();
+    let phases: Vec<Phase> = job.history.iter().map(|line| line.phase).collect();
+    let at = |phase| phases.iter().position(|p| *p == phase).unwrap();
+    assert!(at(Phase::Installing) < at(Phase::Delivering));
+    assert!(at(Phase::Delivering) < at(Phase::Delivered));
+    assert!(at(Phase::Delivered) < at(Phase::Activating));
+}
+
+#[test]
+fn a_delivery_survives_a_power_cut_at_every_disk_operation() {
+    let mut story = story("emu, cut", &release());
+    story.scenario.promises = |world, disk| {
+        ended(world, &[("ok", 0)], 0, OLD)?;
+        runs(world, NEW)?;
+        // Twice where the power went before it was noted that it has it.
+        check((1..=2).contains(&world.emu.pushes), || {
+            format!("{:?}", world.emu)
+        })?;
+        job_ended(disk, Phase::Succeeded, "")
+    };
+    story.scenario.holds(1);
+    // And what is current is whole at every moment.
+    let (run, _) = story.scenario.record(Controls::default());
+    let whole = current(&run.disk.image(Loss::AllKept)).unwrap();
+    assert_eq!(whole.len(), 3);
+    let record = run.disk.record();
+    let mut replay = Replay::new(&record.start);
+    for op in &record.ops {
+        replay.apply(op);
+        for loss in [Loss::AllDropped, Loss::AllKept, Loss::Seeded(1)] {
+            let now = current(&replay.image(loss));
+            assert!(
+                now.is_none() || now.as_ref() == Some(&whole),
+                "{op:?}, {loss:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_archive_that_leads_out_fails_at_unpacking_whenever_power_is_cut() {
+    let mut story = story("hostile", &tar(&[("../slot-a", b"gotcha")]));
+    story.scenario.promises = |world, disk| {
+        check(world.endings.len() == 1, || format!("{:?}", world.endings))?;
+        runs(world, OLD)?;
+        job_ended(disk, Phase::Failed, "unpack")
+    };
+    story.scenario.holds(5);
+}
+
+#[test]
+fn a_device_that_is_away_fails_the_delivery_and_the_same_command_later_needs_no_second_download() {
+    let archive = release();
+    let mut story = story("away", &archive);
+    story.world().emu.away_for = 1;
+    let again = story.world().inbox[0].clone();
+    let payload = String::from_utf8(again.payload)
+        .unwrap()
+        .replace("bid-1", "bid-2");
+    let again = otahost_e2e::sim::Delivery {
+        packet: 50,
+        payload: payload.into_bytes(),
+        ..again
+    };
+    story.world().later.push((When::Results(1), again));
+    story.scenario.told = is_told::<2>;
+    story.scenario.promises = |world, disk| {
+        let told: Vec<&str> = world.endings.iter().map(|e| e.status.as_str()).collect();
+        check(told == ["failed", "ok"], || {
+            format!(
+                "{told:?}: {:#?}",
+                jobs(disk).last().map(|job| job.history.clone())
+            )
+        })?;
+        runs(world, NEW)?;
+        check(
+            jobs(disk)[0].reason.as_ref().unwrap().stage == "deliver",
+            || "another stage".into(),
+        )
+    };
+    let run = story.scenario.play();
+    run.verdict.unwrap();
+    assert_eq!(run.world.served, run.world.offered());
+}
+
+#[test]
+fn a_device_that_stays_with_its_old_version_is_told_as_rolled_back_whenever_power_is_cut() {
+    let mut story = story("stays old", &release());
+    story.world().emu.stays_old = true;
+    story.scenario.promises = |world, disk| {
+        runs(world, OLD)?;
+        check(world.endings.len() == 1, || format!("{:?}", world.endings))?;
+        job_ended(disk, Phase::RolledBack, "confirm")
+    };
+    story.scenario.holds(9);
+}

@@ -1,0 +1,118 @@
+//! Withnox whole, with the real adapter: tokens that expire and rotate, a transfer that is cut and resumed, the reboot, the report. Power
+//! is cut at every disk operation (issue 6, R04 to R17 as one).
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use otahost_core::model::Phase;
+use otahost_disk::sim::{Controls, Loss, SimDisk};
+use otahost_e2e::sim::{Boot, LOSSES, OLD, Release, Sink, Story, World, check, jobs};
+
+const NEXT: &str = "1.2.0";
+
+fn release(boot: Boot) -> Release {
+    Release {
+        version: NEXT,
+        boot,
+        ..Release::default()
+    }
+}
+
+/// A camera that is updated, while its token expires and the connection breaks.
+fn camera(name: &'static str) -> Story {
+    let mut story = Story::withnox(name, &release(Boot::Up));
+    let world = story.world();
+    world.cuts = vec![20_000, 40_000];
+    world.api.life = 2_500;
+    story.scenario.promises = updated_once;
+    story
+}
+
+/// The new version runs, the cloud knows, and nobody ever took the device for a thief.
+fn updated_once(world: &World, disk: &SimDisk) -> Result<(), String> {
+    let api = &world.api;
+    check(world.faults.is_empty(), || format!("{:?}", world.faults))?;
+    check((world.slot, world.version.as_str()) == (1, NEXT), || {
+        format!("{} runs in slot {}", world.version, world.slot)
+    })?;
+    let phases: Vec<Phase> = jobs(disk).iter().map(|job| job.phase).collect();
+    check(phases == [Phase::Succeeded], || format!("{phases:?}"))?;
+    check(
+        !api.reports.is_empty() && api.reports.iter().all(|id| *id == 7),
+        || format!("reported {:?}", api.reports),
+    )?;
+    // A refresh whose answer power has taken is not repeated: one sign-in mends it.
+    check(api.stale == 0 && api.sign_ins <= 2 && api.logged_in, || {
+        format!("{} stale, {} sign-ins", api.stale, api.sign_ins)
+    })
+}
+
+#[test]
+fn undisturbed_the_account_signs_in_once_and_every_byte_is_fetched_once() {
+    let run = camera("undisturbed").scenario.play();
+    run.verdict.unwrap();
+    let (world, api) = (&run.world, &run.world.api);
+    assert_eq!((api.sign_ins, world.reboots, world.boots), (1, 1, 2));
+    assert!(api.refreshes >= 2, "{} refreshes", api.refreshes);
+    assert_eq!(world.served, world.offered());
+    assert_eq!(api.reports, [7]);
+}
+
+#[test]
+fn a_camera_is_updated_once_and_says_so_whenever_power_is_cut() {
+    let story = camera("withnox");
+    let found = story
+        .scenario
+        .cut_everywhere(Controls::default(), &LOSSES, 1);
+    found.assert_none(story.scenario.name);
+}
+
+#[test]
+fn a_second_cut_while_the_first_is_recovered_from_costs_a_sign_in_at_most() {
+    let mut story = camera("withnox, two cuts");
+    story.scenario.promises = |world, disk| {
+        // Each cut may take one answer with tokens.
+        let mut world = world.clone();
+        world.api.sign_ins = world.api.sign_ins.saturating_sub(1);
+        updated_once(&world, disk)
+    };
+    story.scenario.holds_over_two_cuts(41, 29);
+}
+
+#[test]
+fn a_token_that_is_used_before_it_is_durable_is_found_so_the_search_can_fail() {
+    let mut story = camera("withnox, negative control");
+    story.world().api.used_at_once = true;
+    let found = story
+        .scenario
+        .cut_everywhere(Controls::default(), &[Loss::AllDropped], 1);
+    println!("{} of {} runs failed", found.failures.len(), found.runs);
+    assert!(!found.failures.is_empty());
+}
+
+#[test]
+fn a_firmware_that_rolls_back_is_not_told_of_and_not_taken_again_whenever_power_is_cut() {
+    let mut story = Story::withnox("withnox, rolled back", &release(Boot::Dead));
+    story.world().sinks = vec![Sink::new("s")];
+    fn shelved(world: &World) -> bool {
+        world
+            .rung
+            .iter()
+            .any(|r| r.taken && r.code == "not-again-7")
+    }
+    // Several polls later.
+    story.scenario.told = |world| {
+        shelved(world)
+            && world.api.count("/api/v1/addnox/firmware/latest/4/9") >= 4
+            && world.past > 24 * 3_600_000
+    };
+    story.scenario.promises = |world, disk| {
+        check((world.slot, world.version.as_str()) == (0, OLD), || {
+            format!("{} runs in slot {}", world.version, world.slot)
+        })?;
+        check(world.api.reports.is_empty(), || {
+            format!("reported {:?}", world.api.reports)
+        })?;
+        let phases: Vec<Phase> = jobs(disk).iter().map(|job| job.phase).collect();
+        check(phases == [Phase::RolledBack], || format!("{phases:?}"))
+    };
+    story.scenario.holds(5);
+}
