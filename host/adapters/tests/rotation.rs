@@ -129,6 +129,30 @@ async fn a_rotation_forgets_the_versions_a_thief_of_the_old_keys_had_raised() {
 }
 
 #[tokio::test]
+async fn a_new_snapshot_key_alone_forgets_them_too_also_when_the_look_that_saw_it_failed() {
+    let mut publisher = Publisher::with_one();
+    // The thief had the snapshot key; the timestamp's server signed what it was given.
+    publisher.state = 999_999;
+    publisher.publish();
+    let mut device = Device::trusting(&publisher);
+    device.look_at(&publisher.files).await.unwrap();
+    publisher.state = 1;
+    publisher.root_version = 2;
+    publisher.snapshot_key = Key::new();
+    publisher.put_root(&[]);
+    publisher.publish();
+    let mut broken = publisher.files.clone();
+    broken.remove("metadata/timestamp.json");
+    let error = device.refuses(&broken).await;
+    assert!(
+        matches!(error, RepositoryError::Missing { .. }),
+        "{error:?}"
+    );
+    let repository = device.look_at(&publisher.files).await.unwrap();
+    assert_eq!(repository.root_version(), 2);
+}
+
+#[tokio::test]
 async fn firmware_may_ship_an_older_or_a_newer_root_of_the_same_publisher() {
     let mut publisher = Publisher::with_one();
     publisher.rotate();

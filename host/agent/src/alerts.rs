@@ -126,6 +126,8 @@ impl Alarm for Sinks {
 }
 
 async fn post(client: HttpClient, path: String, notice: Notice) -> Result<(), String> {
+    // What a webhook is called may be its only secret.
+    let shown = otahost_core::paths::without_query(&path).to_owned();
     let body = serde_json::to_vec(&notice).map_err(|e| e.to_string())?;
     let fetch = Fetch {
         tag: String::new(),
@@ -156,6 +158,7 @@ async fn post(client: HttpClient, path: String, notice: Notice) -> Result<(), St
             return match result {
                 FetchResult::Answered(answer) if (200..300).contains(&answer.status) => Ok(()),
                 FetchResult::Answered(answer) => Err(format!("it answered {}", answer.status)),
+                FetchResult::Failed(why) if shown.len() > 1 => Err(why.replace(&shown, "/…")),
                 FetchResult::Failed(why) => Err(why),
                 FetchResult::Interrupted => Err(ended()),
             };

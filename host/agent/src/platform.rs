@@ -1,7 +1,7 @@
 //! What the engine stands on: everything outside it, behind traits, so that the same engine runs on a device and in the
 //! simulator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,10 +43,15 @@ pub trait Outside: Debug + Send + Sync {
 
 /// Keeps versions of adapters and makes them ready to run.
 pub trait Workshop: Debug + Send + Sync {
-    /// Keeps a component durably and gives its digest, `sha256:<hex>`. To keep it again changes nothing. Blocks.
-    fn keep(&self, component: &[u8]) -> Result<String, String>;
+    /// Loads a component as this adapter with its configuration and grants, and keeps it durably once it could run. To take it again
+    /// changes nothing. Blocks: it is compiled.
+    fn take(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String>;
     /// A kept component, loaded as this adapter with its configuration and grants. Blocks: it may have to be compiled.
     fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String>;
+    /// Forgets every kept component but these. What cannot be removed stays. Blocks.
+    fn tidy(&self, needed: &BTreeSet<String>) {
+        let _ = needed;
+    }
 }
 
 /// A workshop that has kept nothing.
@@ -54,7 +59,7 @@ pub trait Workshop: Debug + Send + Sync {
 pub struct NoWorkshop;
 
 impl Workshop for NoWorkshop {
-    fn keep(&self, _: &[u8]) -> Result<String, String> {
+    fn take(&self, _: &str, _: &[u8]) -> Result<AdapterSetup, String> {
         Err("this agent keeps no versions of adapters".into())
     }
 

@@ -43,7 +43,9 @@ pub fn run(config: Config) -> Result<(), ExitError> {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        std::process::abort();
+        if !otahost_flash::archive::is_decoding() {
+            std::process::abort();
+        }
     }));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -136,6 +136,7 @@ impl Source for Http {
                 total: opened.total,
                 validator: opened.validator.map(Validator),
                 published: Vec::new(),
+                guessed: false,
                 body: Box::new(HttpPieces(opened.body)),
             })
         })
@@ -243,6 +244,7 @@ impl Source for OnFtps {
                 total: opened.total,
                 validator: opened.validator.map(Validator),
                 published,
+                guessed: false,
                 body: Box::new(FtpsPieces(opened.body)),
             })
         })
@@ -324,6 +326,7 @@ impl Source for OnApi {
                 total: opened.total,
                 validator: opened.validator.map(Validator),
                 published: opened.md5.map(Digest::Md5).into_iter().collect(),
+                guessed: true,
                 body: Box::new(HttpPieces(opened.body)),
             })
         })
@@ -381,6 +384,7 @@ impl Source for FileSource {
                         total: Some(total),
                         validator,
                         published: Vec::new(),
+                        guessed: false,
                         body,
                     })
                 })

@@ -574,3 +574,25 @@ fn no_text_makes_the_reader_panic() {
             .map_err(|faults| (faults.to_string(), faults.to_json()));
     }
 }
+
+/// An agent that did not start for that could not even say that the device is away.
+#[test]
+fn a_device_behind_this_one_that_is_away_with_its_version_file_is_no_fault() {
+    let place = Place::new();
+    let with = |file: &str| {
+        SOUND.replace(
+            "{ command = [\"DIR/tool\", \"-v\"] }",
+            &format!("{{ file = \"DIR/{file}\" }}"),
+        )
+    };
+    place.read(&with("slots/version")).unwrap();
+    let faults = place.read(&with("nowhere/version")).unwrap_err();
+    assert!(
+        faults
+            .to_string()
+            .contains("nowhere/version does not exist"),
+        "{faults}"
+    );
+    let faults = place.read(&with("slots")).unwrap_err();
+    assert!(faults.to_string().contains("is a directory"), "{faults}");
+}

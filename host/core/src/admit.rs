@@ -5,6 +5,7 @@
 //! for with `check-job` and pass on to its platform.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use crate::paths;
 use crate::policy::memory::{Pace, TargetMemory};
 use crate::policy::{self, Facts, Policy};
 use crate::secret;
+use crate::shared;
 use crate::topics;
 
 /// Most jobs of one adapter that have not ended.
@@ -135,8 +137,9 @@ pub struct JudgedTarget {
 /// outside (lock files, readiness) is asked later, at the job's gates; until then the job waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judge {
-    /// The targets granted.
-    pub targets: BTreeMap<String, JudgedTarget>,
+    /// The targets granted. Shared with other steps as long as nothing of them changes.
+    #[serde(with = "shared")]
+    pub targets: Arc<BTreeMap<String, JudgedTarget>>,
     /// URL prefixes that may be downloaded from. `None`: the operator, who may name any file.
     pub downloads: Option<Vec<String>>,
     /// Directories whose files may be taken, by link.
@@ -160,7 +163,7 @@ impl Judge {
     /// For an adapter that is granted nothing, where a view is needed and no plan is expected.
     pub fn of_nobody() -> Self {
         Judge {
-            targets: BTreeMap::new(),
+            targets: Arc::default(),
             downloads: Some(Vec::new()),
             files: BTreeMap::new(),
             taken: BTreeSet::new(),
@@ -339,7 +342,7 @@ mod tests {
             ..Policy::default()
         };
         Judge {
-            targets: [
+            targets: Arc::new(BTreeMap::from([
                 ("dock".to_owned(), JudgedTarget::default()),
                 ("drone".to_owned(), busy(false)),
                 ("lower".to_owned(), busy(true)),
@@ -359,8 +362,7 @@ mod tests {
                         ..JudgedTarget::default()
                     },
                 ),
-            ]
-            .into(),
+            ])),
             downloads: Some(vec!["http://10.0.0.1/public/".into()]),
             files: [("centre".to_owned(), vec!["/model-a".to_owned()])].into(),
             taken: ["mine".to_owned()].into(),
@@ -411,14 +413,14 @@ mod tests {
         let mut judge = judge();
         assert_eq!(judge.estimate_seconds("dock", 200_000_000), 200 + 2 + 60);
         judge.rate = 10_000_000;
-        let dock = judge.targets.get_mut("dock").unwrap();
+        let dock = Arc::make_mut(&mut judge.targets).get_mut("dock").unwrap();
         dock.memory.observed(Pace {
             flash_rate: 4_000_000,
             switch: 95_500,
         });
         assert_eq!(judge.estimate_seconds("dock", 200_000_000), 20 + 50 + 96);
         // A clock that jumped in the middle is no observation.
-        let dock = judge.targets.get_mut("dock").unwrap();
+        let dock = Arc::make_mut(&mut judge.targets).get_mut("dock").unwrap();
         dock.memory.observed(Pace {
             flash_rate: 4_000_000,
             switch: 3 * 24 * 3_600_000,

@@ -12,5 +12,6 @@ pub mod model;
 pub mod paths;
 pub mod policy;
 pub mod secret;
+mod shared;
 pub mod topics;
 pub mod view;

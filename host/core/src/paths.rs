@@ -15,7 +15,7 @@ pub fn is_plain(path: &str) -> bool {
         return false;
     }
     let lower = path.to_ascii_lowercase();
-    if ["%2e", "%2f", "%5c", "%00"]
+    if ["%2e", "%2f", "%5c", "%00", "%25"]
         .iter()
         .any(|e| lower.contains(e))
     {
@@ -23,7 +23,12 @@ pub fn is_plain(path: &str) -> bool {
     }
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
-    inner.is_empty() || inner.split('/').all(|s| !matches!(s, "" | "." | ".."))
+    // Some servers take what follows `;` off a segment before they resolve it.
+    let named = |s: &str| s.split(';').next().unwrap_or_default().to_owned();
+    inner.is_empty()
+        || inner
+            .split('/')
+            .all(|s| !matches!(named(s).as_str(), "" | "." | ".."))
 }
 
 /// True when a file or directory lies in `directory`, or is it. Counted by whole segments; a query of `path` does not count. A path
@@ -97,6 +102,9 @@ mod tests {
             ("/device/*/file", "/device/7/8/file", false),
             ("/device/*/file", "/device//file", false),
             ("/device/*", "/device/..", false),
+            ("/device/*/x", "/device/..;/x", false),
+            ("/device/*", "/device/%252e%252e", false),
+            ("/device/*", "/device/7;v=1", true),
             ("/device/*", "/device/7/", false),
             ("/updateDevice", "/updateDevice", true),
             ("/updateDevice", "/updatedevice", false),

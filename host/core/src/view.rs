@@ -1,9 +1,12 @@
 //! What an adapter may know during one step, frozen before it runs.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::admit::Judge;
 use crate::model::{ClockQuality, Instant, JobPlan, JobReport, JobSummary, Target, Verdict};
+use crate::shared;
 
 /// Everything the `host` interface can answer during one step. Part of the record of a step, so that a replay sees the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +25,9 @@ pub struct View {
     pub config: String,
     /// Optional things this host can do.
     pub features: Vec<String>,
-    /// The targets granted to this adapter.
-    pub targets: Vec<Target>,
+    /// The targets granted to this adapter. Shared with other steps as long as nothing of them changes: there may be a thousand.
+    #[serde(with = "shared")]
+    pub targets: Arc<Vec<Target>>,
     /// Newest reports of this adapter's jobs, and of foreign jobs on its targets.
     pub jobs: Vec<JobReport>,
     /// What decides on plans.

@@ -23,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use otahost_core::paths;
 use otahost_core::secret::Secret;
 use reqwest::Client;
@@ -184,8 +185,22 @@ impl Link for HttpClient {
         Kind::HttpClient
     }
 
+    /// With the secrets of the configuration in short: when the operator puts another one there, what was captured with the old one
+    /// is worth nothing.
     fn place(&self) -> String {
-        self.0.options.url.origin().ascii_serialization()
+        let options = &self.0.options;
+        let mut context = digest::Context::new(&digest::SHA256);
+        for (name, value) in &options.secrets {
+            for part in [name.as_str(), value.reveal()] {
+                context.update(&(part.len() as u64).to_be_bytes());
+                context.update(part.as_bytes());
+            }
+        }
+        let short: String = context.finish().as_ref()[..4]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{} {short}", options.url.origin().ascii_serialization())
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::io::Write;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -412,6 +414,52 @@ async fn https_trusts_the_named_authority_and_is_never_left_for_http() {
     let error = open("down", tls::CA_PEM).await.unwrap_err();
     assert!(matches!(error, HttpError::Forbidden(_)), "{error:?}");
     assert_eq!(plain.requests(), []);
+}
+
+/// A client for an http URL reads no authorities; the one for where it leads has to.
+#[test]
+fn a_redirect_from_http_to_https_trusts_the_systems_authorities_and_nobody_else() {
+    // What the system trusts is read from the environment, which must not change under the other tests: they run in another process.
+    for (authority, outcome) in [(tls::CA_PEM, "trusted"), (tls::STRANGER_CA_PEM, "refused")] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(authority.as_bytes()).unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "redirected_to_https", "--ignored", "--nocapture"])
+            .env("SSL_CERT_FILE", file.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains(&format!("it is {outcome}")), "{said}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by the test above, with an environment of its own"]
+async fn redirected_to_https() {
+    let (secure, plain) = (Files::start_tls(), server());
+    secure.put("image.bin", content());
+    let redirect = Fault::Redirect {
+        status: 302,
+        location: secure.url("image.bin"),
+    };
+    plain.fault("image.bin", 1, redirect);
+    let source = source_with(&plain, "image.bin", |options| {
+        options.allow = Arc::new(|_| Ok(Reach::Named));
+    });
+    match source.open(0, None).await {
+        Ok(mut opened) => {
+            assert!(rest(&mut opened).await.0 == content());
+            println!("it is trusted");
+        }
+        Err(error) => {
+            assert!(
+                matches!(&error, HttpError::Broken(text) if text.contains("certificate")),
+                "{error:?}"
+            );
+            println!("it is refused");
+        }
+    }
 }
 
 #[tokio::test]

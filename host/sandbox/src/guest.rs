@@ -261,7 +261,7 @@ mod tests {
             seed: [seed; 32],
             config: String::new(),
             features: vec![],
-            targets: vec![],
+            targets: Default::default(),
             jobs: vec![],
             judge: Judge::of_nobody(),
         };

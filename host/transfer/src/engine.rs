@@ -161,7 +161,12 @@ impl Attempt<'_> {
         } else {
             None
         };
-        let published = std::mem::take(&mut opened.published);
+        let mut published = std::mem::take(&mut opened.published);
+        // What only looks like a digest (an ETag) must not stand against a signature or a digest that is one.
+        if opened.guessed && (!self.request.digests.is_empty() || !self.request.trust.is_unsigned())
+        {
+            published.clear();
+        }
         let settled = Settled::new(header, sidecar, published, self.request)?;
         if let Some(total) = total {
             self.check_space(total.saturating_sub(settled.payload_start()))?;

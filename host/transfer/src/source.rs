@@ -72,6 +72,9 @@ pub struct Opened {
     /// Digests of the whole file that the server publishes with it. Each is checked beside those of the plan; they find damage and
     /// prove nothing about who made the file.
     pub published: Vec<Digest>,
+    /// The server does not say that they are digests; they look like it (an ETag of 32 hexadecimal digits). They count where there is
+    /// neither a signature nor a digest in the plan.
+    pub guessed: bool,
     /// The bytes.
     pub body: Box<dyn Body>,
 }

@@ -84,7 +84,17 @@ pub fn on_attempt(
     }
 }
 
-/// The token was refused, or there is none: new ones, and the next attempt goes with them. Refused again at the next attempt: enough.
+/// Bytes of the file that are here.
+fn received(failed: &FailedAttempt, view: &dyn View) -> u64 {
+    let report = view.job(&failed.job);
+    let install = usize::try_from(failed.install).unwrap_or(usize::MAX);
+    report
+        .and_then(|report| Some(report.installs.get(install)?.received))
+        .unwrap_or(0)
+}
+
+/// The token was refused, or there is none: new ones, and the next attempt goes with them. Refused again at the next attempt, and no
+/// byte came in between: enough.
 fn on_token(
     state: &mut State,
     failed: &FailedAttempt,
@@ -97,6 +107,7 @@ fn on_token(
         job: failed.job.clone(),
         install: failed.install,
         attempt: failed.attempt,
+        received: received(failed, view),
     };
     match state.auth {
         Auth::Ready => {}
@@ -106,7 +117,9 @@ fn on_token(
         Auth::Locked | Auth::Stopped => return answer(RetryDecision::Stop(state.why.clone())),
     }
     let in_vain = state.renewed_for.as_ref().is_some_and(|last| {
-        last.job == attempt.job && failed.attempt <= last.attempt.saturating_add(1)
+        last.job == attempt.job
+            && last.received == attempt.received
+            && failed.attempt <= last.attempt.saturating_add(1)
     });
     if in_vain {
         let words = wire::words(failed.status, &failed.body);

@@ -242,8 +242,9 @@ pub fn on_hour(state: &mut State, config: &Config, view: &dyn View) -> Vec<Effec
     Vec::new()
 }
 
-/// The adapter starts: an account that was refused may have been put right meanwhile.
+/// The adapter starts: an account that was refused may have been put right meanwhile, and new tokens have grown old.
 pub fn on_start(state: &mut State) {
+    state.renewed_for = None;
     if state.auth == Auth::Stopped {
         state.auth = Auth::Ready;
     }

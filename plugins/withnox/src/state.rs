@@ -176,8 +176,11 @@ pub struct Attempted {
     pub job: String,
     /// Index of the install.
     pub install: u32,
-    /// Number of the attempt.
+    /// Number of the attempt. The host counts anew whenever bytes came.
     pub attempt: u32,
+    /// Bytes of the file that were here.
+    #[serde(default)]
+    pub received: u64,
 }
 
 /// Correlation data of a job.

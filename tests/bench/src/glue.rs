@@ -27,6 +27,7 @@ impl Source for Http {
                 offset: opened.offset,
                 total: opened.total,
                 published: Vec::new(),
+                guessed: false,
                 validator: opened.validator.map(Validator),
                 body: Box::new(Pieces(opened.body)),
             })

@@ -6,6 +6,7 @@
 
 pub mod camera;
 pub mod device;
+pub mod gateway;
 pub mod kit;
 pub mod sim;
 

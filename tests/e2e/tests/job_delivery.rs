@@ -5,7 +5,9 @@
 use otahost_core::model::Phase;
 use otahost_disk::Seam;
 use otahost_disk::sim::{Controls, Loss, Replay, SimDisk};
-use otahost_e2e::sim::{NEW, OLD, Story, When, World, check, current, ended, is_told, jobs};
+use otahost_e2e::sim::{
+    NEW, OLD, Story, When, World, check, current, ended, is_told, jobs, rogue_output,
+};
 
 /// A tar of small files.
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -63,11 +65,8 @@ fn runs(world: &World, version: &str) -> Result<(), String> {
 }
 
 #[test]
-fn an_archive_is_delivered_once_and_the_platform_sees_its_progress() {
+fn an_archive_is_delivered_once_before_the_switch() {
     let mut story = story("emu", &release());
-    // 60 of the hundred of the phase, as this platform counts. The push goes on when it has seen it.
-    story.world().emu.waits_for = Some(62);
-    story.scenario.seam = Seam::Threads;
     story.scenario.promises = |world, disk| {
         ended(world, &[("ok", 0)], 0, OLD)?;
         runs(world, NEW)?;
@@ -82,6 +81,26 @@ fn an_archive_is_delivered_once_and_the_platform_sees_its_progress() {
     assert!(at(Phase::Installing) < at(Phase::Delivering));
     assert!(at(Phase::Delivering) < at(Phase::Delivered));
     assert!(at(Phase::Delivered) < at(Phase::Activating));
+}
+
+#[test]
+fn an_adapter_hears_of_a_delivery_in_its_middle() {
+    let mut story = Story::new("heard");
+    story.add_emu();
+    story.add_rogue();
+    story.setup().adapters[1].grants.targets = vec!["emu".into()];
+    let url = story.publish_archive(&release());
+    let plan = format!(r#"{{"key":"mine","target":"emu","version":"{NEW}","url":"{url}"}}"#);
+    story.tell_rogue(When::At(0), &format!("start-job {plan}"));
+    // One report when it begins, one for what it has done so far; the push goes on when the adapter has heard both.
+    story.world().emu.waits_for = Some(("job mine delivering".into(), 2));
+    story.scenario.seam = Seam::Threads;
+    story.scenario.told = |world| {
+        let output = rogue_output(world);
+        is_told::<0>(world) && output.iter().any(|line| line == "job mine succeeded")
+    };
+    story.scenario.promises = |world, _| runs(world, NEW);
+    story.scenario.play().verdict.unwrap();
 }
 
 #[test]

@@ -108,3 +108,22 @@ fn messages_to_a_busy_adapter_are_each_handled_once_over_power_cuts() {
         found.failures.first()
     );
 }
+
+#[test]
+fn messages_are_handled_in_the_order_in_which_they_came_whenever_power_is_cut() {
+    let commands = ["echo a", "echo b", "echo c", "echo d", "echo e"];
+    let mut scenario = with_rogue(dock("order", Boot::Up, &[]), &commands);
+    scenario.promises = |world, _| {
+        let mut lines = rogue_output(world);
+        let mut heard = std::collections::BTreeSet::new();
+        // What is published again is not what counts.
+        lines.retain(|line| line.len() == 1 && heard.insert(line.clone()));
+        if lines == ["a", "b", "c", "d", "e"] {
+            Ok(())
+        } else {
+            Err(format!("{lines:?}"))
+        }
+    };
+    let found = scenario.cut_everywhere(Controls::default(), &[Loss::AllDropped, Loss::AllKept], 1);
+    found.assert_none("order");
+}

@@ -33,8 +33,18 @@ fn updated_once(world: &World, disk: &SimDisk) -> Result<(), String> {
     check((world.slot, world.version.as_str()) == (1, NEXT), || {
         format!("{} runs in slot {}", world.version, world.slot)
     })?;
+    // A job that needs tokens while the hour after a sign-in is not over ends, and another one goes on with what is here.
     let phases: Vec<Phase> = jobs(disk).iter().map(|job| job.phase).collect();
-    check(phases == [Phase::Succeeded], || format!("{phases:?}"))?;
+    let is_waited_out = phases == [Phase::Failed, Phase::Succeeded] && api.sign_ins > 1;
+    check(phases == [Phase::Succeeded] || is_waited_out, || {
+        format!(
+            "{phases:?}, {} sign-ins, DBG {} refreshes {} stale {:#?}",
+            api.sign_ins,
+            api.refreshes,
+            api.stale,
+            jobs(disk)[0].history
+        )
+    })?;
     check(
         !api.reports.is_empty() && api.reports.iter().all(|id| *id == 7),
         || format!("reported {:?}", api.reports),
@@ -53,7 +63,7 @@ fn undisturbed_the_account_signs_in_once_and_every_byte_is_fetched_once() {
     assert_eq!((api.sign_ins, world.reboots, world.boots), (1, 1, 2));
     assert!(api.refreshes >= 2, "{} refreshes", api.refreshes);
     assert_eq!(world.served, world.offered());
-    assert_eq!(api.reports, [7]);
+    assert_eq!((&api.reports[..], jobs(&run.disk).len()), (&[7][..], 1));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! promise a test, named after the protocol's list (R01 to R17); each ends with a look for secrets in all that was said.
 //!
 //! R01 to R03 and R10 to R17 in all their variants are the adapter's own tests (`plugins/withnox/tests/protocol`), R04 to R07 and R11
-//! to R13 also the link's (`host/links/tests/http_client_files.rs`). What time has to pass for is in `withnox_time.rs`, kills are in
-//! `withnox_kills.rs`.
+//! to R13 also the link's (`host/links/tests/http_client_files.rs`). What waits for hours (R17: the poll after a roll-back) and every
+//! moment of a power cut is in `sim_withnox.rs`, kills of the process are in `withnox_kills.rs`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::{SystemTime, UNIX_EPOCH};

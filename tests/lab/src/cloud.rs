@@ -274,9 +274,18 @@ impl Cloud {
     pub fn send_raw(&self, payload: &[u8]) -> Result<(), CloudError> {
         self.shared.state().sent += 1;
         let topic = format!("thing/product/{}/services", self.gateway);
-        let sent =
-            self.client
-                .try_publish(topic, payload.to_vec(), PublishOptions::at_least_once());
+        self.publish(&topic, payload)
+    }
+
+    /// Publishes any bytes to any topic, at QoS 1: what somebody else on the broker says.
+    ///
+    /// # Errors
+    /// When the client has ended.
+    pub fn publish(&self, topic: &str, payload: &[u8]) -> Result<(), CloudError> {
+        let (topic, payload) = (topic.to_owned(), payload.to_vec());
+        let sent = self
+            .client
+            .try_publish(topic, payload, PublishOptions::at_least_once());
         sent.map_err(|e| CloudError::Client(e.to_string()))
     }
 

@@ -158,7 +158,7 @@ impl Mosquitto {
         let directory = self.directory.path();
         // As root it would become the user "mosquitto", who may not write here.
         let mut text = format!(
-            "user root\nper_listener_settings false\nallow_anonymous true\nlog_dest stderr\nlog_type all\nmax_queued_messages 10000\n\
+            "user root\nper_listener_settings false\nallow_anonymous true\nset_tcp_nodelay true\nlog_dest stderr\nlog_type all\nmax_queued_messages 10000\n\
              listener {} 127.0.0.1\n",
             self.port
         );

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rumqttc::{AsyncClient, MqttOptions, PublishOptions};
+use rumqttc::{AsyncClient, MqttOptions, NetworkOptions, PublishOptions};
 use serde_json::{Value, json};
 
 use crate::ids::{hex, uuid};
@@ -167,7 +167,11 @@ impl Platform {
             .set_clean_session(false)
             .set_keep_alive(30)
             .set_max_packet_size(LARGEST_PACKET, LARGEST_PACKET);
-        let (client, events) = AsyncClient::builder(options).capacity(CAPACITY).build();
+        let (client, mut events) = AsyncClient::builder(options).capacity(CAPACITY).build();
+        // Without it every publication waits for the broker's delayed acknowledgement of the last one.
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        events.set_network_options(network);
         let shared = Arc::new(Shared::default());
         shared.state().book = Book::new(device_uid);
         let session = Session {

@@ -1,6 +1,6 @@
 //! Versions of adapters that were installed on a running device: kept by their digest, made ready when one is to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -53,16 +53,17 @@ fn place(digest: &str) -> Option<Place> {
 }
 
 impl Workshop for Store {
-    fn keep(&self, component: &[u8]) -> Result<String, String> {
-        let digest = digest_of(component);
-        let place = place(&digest).ok_or("a digest has another form than it should")?;
+    fn take(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {
+        let setup = self.make_ready(adapter, component)?;
+        let place =
+            place(setup.component.digest()).ok_or("a digest has another form than it should")?;
         let failed = |e: std::io::Error| format!("the component cannot be kept: {e}");
         if self
             .disk
             .read(&place, MAX_COMPONENT)
             .is_ok_and(|kept| kept == component)
         {
-            return Ok(digest);
+            return Ok(setup);
         }
         let directory = place.parent();
         if self.disk.list(&directory).is_err() {
@@ -70,14 +71,10 @@ impl Workshop for Store {
             self.disk.sync_dir(&directory.parent()).map_err(failed)?;
         }
         self.disk.replace(&place, component).map_err(failed)?;
-        Ok(digest)
+        Ok(setup)
     }
 
     fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String> {
-        let config = self
-            .adapters
-            .get(adapter)
-            .ok_or_else(|| format!("adapter `{adapter}` is not configured"))?;
         let place = place(digest).ok_or_else(|| format!("{digest} is no digest"))?;
         let bytes = self
             .disk
@@ -86,7 +83,30 @@ impl Workshop for Store {
         if digest_of(&bytes) != digest {
             return Err(format!("the file of version {digest} was changed"));
         }
-        make_ready(&self.sandbox, adapter, config, "the component", &bytes).map_err(|findings| {
+        self.make_ready(adapter, &bytes)
+    }
+
+    fn tidy(&self, needed: &BTreeSet<String>) {
+        let directory = Place::data(DIRECTORY);
+        for name in self.disk.list(&directory).unwrap_or_default() {
+            let digest = format!("sha256:{}", name.trim_end_matches(".wasm"));
+            if needed.contains(&digest) {
+                continue;
+            }
+            if let Err(error) = self.disk.remove(&directory.join(&name)) {
+                tracing::warn!(%error, name, "a version that nobody needs cannot be removed");
+            }
+        }
+    }
+}
+
+impl Store {
+    fn make_ready(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {
+        let config = self
+            .adapters
+            .get(adapter)
+            .ok_or_else(|| format!("adapter `{adapter}` is not configured"))?;
+        make_ready(&self.sandbox, adapter, config, "the component", component).map_err(|findings| {
             let texts: Vec<String> = findings.iter().map(|f| f.what.clone()).collect();
             texts.join("; ")
         })

@@ -74,7 +74,7 @@ fn target<'t>(
             "version",
             "an update is a success only when the target itself reports the new version",
         )
-        .and_then(|i| version(&i));
+        .and_then(|i| version(&i, section.get("parent").is_some()));
     let mut attributes = Vec::new();
     for (key, item) in section
         .get("attributes")
@@ -206,7 +206,8 @@ fn public_key(item: &Item<'_>) -> Option<String> {
     }
 }
 
-fn version(item: &Item<'_>) -> Option<VersionSource> {
+/// A device behind this one is away now and then, and with it the file; where that belongs has to be there all the same.
+fn version(item: &Item<'_>, is_behind: bool) -> Option<VersionSource> {
     let section = item.section(&schema::VERSION)?;
     let key = section.get("key");
     let (is_file, item) = one_of(&section, "file", "command")?;
@@ -220,7 +221,10 @@ fn version(item: &Item<'_>) -> Option<VersionSource> {
         return item.command().map(VersionSource::Command);
     }
     let file = item.absolute_path()?;
-    item.existing_file("the version's file")?;
+    let may_come = is_behind && !file.exists() && file.parent().is_some_and(|p| p.is_dir());
+    if !may_come {
+        item.existing_file("the version's file")?;
+    }
     let key = lift(key.map(|k| k.string().map(str::to_owned)))?;
     Some(VersionSource::File { file, key })
 }

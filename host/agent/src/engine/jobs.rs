@@ -478,10 +478,12 @@ impl Engine {
         };
         state.version_fault = version.as_ref().err().cloned();
         let version = version.ok();
-        let changed = state.version != version || state.health != Some(health);
+        let changed = !state.told || state.version != version || state.health != Some(health);
         state.version = version;
         state.health = Some(health);
         state.observed = Some(now);
+        // At the start there is nobody to tell yet.
+        state.told = !self.adapters.is_empty();
         if changed {
             let concerned: Vec<String> = self
                 .adapters

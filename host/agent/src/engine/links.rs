@@ -303,13 +303,15 @@ impl Engine {
             );
             return;
         }
-        let mut changes = Vec::new();
+        let (mut changes, mut releases) = (Vec::new(), Vec::new());
         for taker in &takers {
             let row = InboxRow {
                 event: Event::Message(message.clone()),
                 at: self.now(),
             };
-            match self.take_into_inbox(taker, &row) {
+            let room = self.keep_order(taker, &mut changes, &mut releases);
+            let place = room.then(|| self.take_into_inbox(taker, &row)).flatten();
+            match place {
                 Some((n, origin)) => {
                     changes.push(Change::Put(
                         Key::Inbox {
@@ -326,7 +328,7 @@ impl Engine {
                         taker,
                         Queued::new(row.event, Origin::Broker { link, number }),
                     );
-                    return;
+                    return self.commit(changes, releases);
                 }
                 None => {
                     tracing::error!(adapter = taker, "the inbox is full; a message is dropped");
@@ -339,7 +341,8 @@ impl Engine {
         if !changes.is_empty() {
             changes.extend(self.remember(&link, number));
         }
-        self.commit(changes, vec![Release::Settle { link, number }]);
+        releases.push(Release::Settle { link, number });
+        self.commit(changes, releases);
     }
 
     /// The row that tells a redelivery of this message.

@@ -98,6 +98,7 @@ impl Engine {
         }
         engine.restore(rows, chosen);
         engine.resume_jobs();
+        engine.go_round();
         Ok(engine)
     }
 
@@ -109,6 +110,7 @@ impl Engine {
         }
         let mut setup = (*self.setup).clone();
         let mut adapters = Vec::new();
+        let configured = setup.adapters.len();
         for factory in std::mem::take(&mut setup.adapters) {
             let name = factory.name.clone();
             let (mut row, mut state, mut kept) = (None, Vec::new(), None);
@@ -152,6 +154,17 @@ impl Engine {
         }
         setup.adapters = adapters;
         self.setup = Arc::new(setup);
+        let needed = chosen
+            .values()
+            .flat_map(|c: &Chosen| [&c.versions.installed, &c.versions.previous])
+            .flatten()
+            .cloned()
+            .collect();
+        let (workshop, seam) = (self.platform.workshop.clone(), self.platform.seam);
+        // One that could not run today may tomorrow: only a start in which all could forgets anything.
+        if chosen.len() == configured {
+            seam.run(move || workshop.tidy(&needed)).await;
+        }
         chosen
     }
 

@@ -10,6 +10,7 @@ mod alerts;
 mod attempts;
 mod calls;
 mod commits;
+mod facts;
 mod flashing;
 mod gates;
 mod jobs;
@@ -18,6 +19,7 @@ mod load;
 mod outbox;
 mod plans;
 mod requests;
+mod rounds;
 mod rows;
 mod status;
 mod steps;
@@ -43,6 +45,7 @@ use crate::api::ApiCall;
 use crate::platform::{Platform, Setup, TargetSetup};
 
 use self::commits::Pending;
+use self::facts::Targets;
 use self::flashing::Working;
 use self::links::LinkState;
 use self::rows::PartialRow;
@@ -96,6 +99,8 @@ enum Done {
     Checkpoint(u64, Box<PartialRow>),
     /// A target was asked for its version and health.
     Observed(String, Result<String, String>, Health),
+    /// A round came by a target.
+    Seen(String, Result<String, String>, Health),
     /// Another version of an adapter was looked at, for this client.
     Prepared(
         String,
@@ -153,6 +158,8 @@ struct TargetState {
     version_fault: Option<String>,
     health: Option<Health>,
     observed: Option<Instant>,
+    /// Adapters were told of it since the start. What changed while nobody looked is told at the first occasion.
+    told: bool,
     memory: TargetMemory,
     /// The bytes in its staging area.
     partial: Option<(String, PartialRow)>,
@@ -172,7 +179,7 @@ pub struct Engine {
     inside: mpsc::UnboundedReceiver<Done>,
     tell: mpsc::UnboundedSender<Done>,
     adapters: BTreeMap<String, AdapterState>,
-    targets: BTreeMap<String, TargetState>,
+    targets: Targets,
     /// Where each target stands in the set-up.
     setup_index: BTreeMap<String, usize>,
     links: BTreeMap<String, LinkState>,
@@ -267,6 +274,7 @@ impl Engine {
             Done::Fetched(fetched) => self.on_fetched(fetched),
             Done::Checkpoint(id, row) => self.on_checkpoint(id, *row),
             Done::Observed(target, version, health) => self.on_observed(&target, version, health),
+            Done::Seen(target, version, health) => self.on_seen(&target, version, health),
             Done::Prepared(adapter, prepared, reply) => {
                 self.on_prepared(&adapter, prepared, reply);
             }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use otahost_core::admit::{Judge, JudgedTarget};
+use otahost_core::admit::Judge;
 use otahost_core::job::{self, Applied, GateAt, Job};
-use otahost_core::model::{Event, Health, JobPlan, JobReport, Reason, Target, Verdict};
-use otahost_core::policy::authority;
+use otahost_core::model::{Event, JobPlan, JobReport, Reason, Verdict};
 use otahost_core::view::View;
 use otahost_journal::{Change, Key, json};
 
@@ -187,34 +186,9 @@ impl Engine {
     pub(super) fn judge(&self, owner: &str, commanded: bool) -> Judge {
         let now = self.now();
         let adapter = self.adapters.get(owner);
-        let granted: Vec<&String> = match adapter {
-            Some(state) => state.setup.grants.targets.iter().collect(),
-            None => self.targets.keys().collect(),
-        };
-        let holders = self.holders();
-        let targets = granted
-            .into_iter()
-            .filter_map(|id| {
-                let state = self.targets.get(id)?;
-                let setup = self.target_setup(id)?;
-                let holder = holders.get(id.as_str()).copied();
-                let judged = JudgedTarget {
-                    busy: holder.map(|job| key_for(job, owner)),
-                    preempts: holder.is_some_and(|job| {
-                        !job.phase.is_past_return()
-                            && authority::outranks(&setup.authority, owner, &job.owner)
-                    }),
-                    offline: state.health == Some(Health::Offline),
-                    version: state.version.clone(),
-                    policy: setup.policy.clone(),
-                    memory: state.memory.clone(),
-                };
-                Some((id.clone(), judged))
-            })
-            .collect();
         let mine = || self.jobs.values().filter(|job| job.owner == owner);
         Judge {
-            targets,
+            targets: self.picture(owner).judged,
             downloads: adapter.map(|state| state.setup.grants.download.clone()),
             files: adapter.map_or_else(BTreeMap::new, |state| {
                 let links = state.setup.grants.links.iter();
@@ -235,41 +209,12 @@ impl Engine {
         }
     }
 
-    /// The active job on each target that has one. Asked for all at once: there may be a thousand of both.
-    fn holders(&self) -> BTreeMap<&str, &Job> {
-        self.jobs
-            .values()
-            .rev()
-            .filter(|job| !job.phase.is_final())
-            .flat_map(|job| job.targets().map(move |target| (target, job)))
-            .collect()
-    }
-
     /// What an adapter sees during one step.
     pub(super) fn view(&self, adapter: &str, commanded: bool) -> View {
         let state = self.adapters.get(adapter);
         let granted: BTreeSet<&str> = state
             .map(|s| s.setup.grants.targets.iter().map(String::as_str).collect())
             .unwrap_or_default();
-        let holders = self.holders();
-        let targets = self
-            .setup
-            .targets
-            .iter()
-            .filter(|t| granted.contains(t.id.as_str()))
-            .map(|t| {
-                let known = self.targets.get(&t.id);
-                Target {
-                    id: t.id.clone(),
-                    parent: t.parent.clone(),
-                    version: known.and_then(|k| k.version.clone()),
-                    health: known.and_then(|k| k.health).unwrap_or(Health::Unknown),
-                    observed: known.and_then(|k| k.observed),
-                    attributes: t.attributes.clone(),
-                    busy: holders.get(t.id.as_str()).map(|job| key_for(job, adapter)),
-                }
-            })
-            .collect();
         let concerns = |job: &&Job| {
             job.owner == adapter
                 || (!job.phase.is_final() && job.targets().any(|t| granted.contains(t)))
@@ -289,18 +234,9 @@ impl Engine {
             seed: self.platform.outside.seed(),
             config: state.map(|s| s.setup.config.clone()).unwrap_or_default(),
             features: Vec::new(),
-            targets,
+            targets: self.picture(adapter).seen,
             jobs,
             judge: self.judge(adapter, commanded),
         }
-    }
-}
-
-/// The key of a job as `owner` may know it.
-fn key_for(job: &Job, owner: &str) -> String {
-    if job.owner == owner {
-        job.plan.key.clone()
-    } else {
-        "-".to_owned()
     }
 }

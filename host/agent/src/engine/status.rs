@@ -88,7 +88,14 @@ impl Engine {
                 return self.install_adapter(adapter, path, reply);
             }
             Request::AdapterRollback { adapter } => {
-                if self.return_to_former(&adapter, "the operator wants it so") {
+                let in_the_middle =
+                    |a: &super::steps::AdapterState| !a.is_between_events() || a.swap.is_some();
+                if self.adapters.get(&adapter).is_some_and(in_the_middle) {
+                    error(
+                        ErrorCode::Unavailable,
+                        format!("adapter `{adapter}` is handling an event; ask again"),
+                    )
+                } else if self.return_to_former(&adapter, "the operator wants it so") {
                     Reply::Done
                 } else {
                     error(
@@ -129,8 +136,7 @@ impl Engine {
             let prepared = seam
                 .run(move || {
                     let component = read_component(Path::new(&path))?;
-                    let digest = workshop.keep(&component)?;
-                    workshop.prepare(&name, &digest).map(Box::new)
+                    workshop.take(&name, &component).map(Box::new)
                 })
                 .await;
             let _ = tell.send(Done::Prepared(adapter, prepared, reply));

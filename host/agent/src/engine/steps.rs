@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use otahost_core::admit;
-use otahost_core::job;
+use otahost_core::job::{self, Job};
 use otahost_core::model::{Effect, Event, Level, Persistence, Reason, Step};
 use otahost_journal::{Change, Key, json};
 use otahost_sandbox::{Failure, Handled};
@@ -67,6 +67,11 @@ impl Queued {
     /// A person or platform asked just now; otherwise the adapter comes to it by itself.
     pub(super) fn is_command(&self) -> bool {
         self.commanded || matches!(self.event, Event::Message(_) | Event::Request(_))
+    }
+
+    /// It tells the adapter that it starts.
+    pub(super) fn is_start(&self) -> bool {
+        self.origin == Origin::Start
     }
 
     pub(super) fn event(&self) -> &Event {
@@ -253,6 +258,53 @@ impl Engine {
         Some((n, Origin::Inbox { n, bytes }))
     }
 
+    /// Takes the messages that only the broker holds into the inbox, those of the running step and of the queue: a message that came
+    /// later and has a row already would overtake them over a power cut. False when they do not all find room.
+    pub(super) fn keep_order(
+        &mut self,
+        adapter: &str,
+        changes: &mut Vec<Change>,
+        releases: &mut Vec<Release>,
+    ) -> bool {
+        let at = self.now();
+        loop {
+            let Some(state) = self.adapters.get(adapter) else {
+                return false;
+            };
+            let judged = state.judged.iter().map(|(queued, _)| queued);
+            let waiting = judged.chain(&state.running).chain(&state.queue);
+            let first = waiting.into_iter().find_map(|queued| match &queued.origin {
+                Origin::Broker { link, number } => Some((link.clone(), *number, queued)),
+                _ => None,
+            });
+            let Some((link, number, queued)) = first else {
+                return true;
+            };
+            let row = InboxRow {
+                event: queued.event.clone(),
+                at,
+            };
+            let Some((n, origin)) = self.take_into_inbox(adapter, &row) else {
+                return false;
+            };
+            let adapter = adapter.to_owned();
+            let held = Origin::Broker {
+                link: link.clone(),
+                number,
+            };
+            if let Some(state) = self.adapters.get_mut(&adapter) {
+                let judged = state.judged.iter_mut().map(|(queued, _)| queued);
+                let mut waiting = judged.chain(&mut state.running).chain(&mut state.queue);
+                if let Some(queued) = waiting.find(|queued| queued.origin == held) {
+                    queued.origin = origin;
+                }
+            }
+            changes.push(Change::Put(Key::Inbox { adapter, n }, json(&row)));
+            changes.extend(self.remember(&link, number));
+            releases.push(Release::Settle { link, number });
+        }
+    }
+
     pub(super) fn start_steps(&mut self) {
         let ready: Vec<String> = self
             .adapters
@@ -270,6 +322,7 @@ impl Engine {
             else {
                 continue;
             };
+            self.freshen(&name, &mut queued);
             let view = Arc::new(self.view(&name, queued.is_command()));
             let active = view
                 .jobs
@@ -289,6 +342,28 @@ impl Engine {
                     .await;
                 let _ = tell.send(Done::Stepped(name, Box::new(outcome)));
             });
+        }
+    }
+
+    /// A report waits with the context it had; a swap may have given the job another form of it since.
+    fn freshen(&self, adapter: &str, queued: &mut Queued) {
+        let job = self.job_of(adapter, queued);
+        if let (Event::Job(report), Some(job)) = (&mut queued.event, job) {
+            report.context.clone_from(&job.plan.context);
+        }
+    }
+
+    /// The job of this adapter's own that an event reports on.
+    pub(super) fn job_of(&self, adapter: &str, queued: &Queued) -> Option<&Job> {
+        match (&queued.event, &queued.origin) {
+            (Event::Job(report), _) if report.foreign => None,
+            // Another job may have its key by now.
+            (Event::Job(_), Origin::FinalReport(id)) => self.jobs.get(id),
+            (Event::Job(report), _) => self
+                .jobs
+                .values()
+                .find(|j| j.owner == adapter && j.plan.key == report.key && !j.phase.is_final()),
+            _ => None,
         }
     }
 
@@ -321,9 +396,15 @@ impl Engine {
                         Ok(None)
                     }
                     Ok(step) => admit::declared(&step.effects, requirements)
-                        .map_err(|e| e.to_string())
-                        .and_then(|()| self.outbox_takes(adapter, &step.effects))
-                        .and_then(|()| self.calls_take(adapter, &queued.origin, &step.effects))
+                        .map_err(|e| (e.to_string(), true))
+                        .and_then(|()| {
+                            // For want of room no version is to blame.
+                            self.outbox_takes(adapter, &step.effects)
+                                .and_then(|()| {
+                                    self.calls_take(adapter, &queued.origin, &step.effects)
+                                })
+                                .map_err(|e| (e, false))
+                        })
                         .map(|()| Some(step)),
                 }
             }
@@ -335,7 +416,7 @@ impl Engine {
                         .iter()
                         .map(|line| (line.level, line.text.as_str())),
                 );
-                Err(failure.to_string())
+                Err((failure.to_string(), true))
             }
         };
         // An adapter that neither answers nor asks somebody else first leaves the failed attempt to the host.
@@ -351,7 +432,7 @@ impl Engine {
                 }
                 self.commit_step(adapter, &queued, step);
             }
-            Err(error) => self.step_failed(adapter, queued, error),
+            Err((error, its_fault)) => self.step_failed(adapter, queued, error, its_fault),
         }
         if let Some(id) = attempt.and_then(|key| self.find_job(adapter, &key)) {
             self.attempt_unanswered(id);
@@ -380,8 +461,8 @@ impl Engine {
     }
 
     /// Nothing of the step happened. Once more in a fresh instance, then the event is set aside.
-    fn step_failed(&mut self, adapter: &str, mut queued: Queued, error: String) {
-        let strikes_out = self.strike(adapter);
+    fn step_failed(&mut self, adapter: &str, mut queued: Queued, error: String, its_fault: bool) {
+        let strikes_out = its_fault && self.strike(adapter);
         let Some(state) = self.adapters.get_mut(adapter) else {
             return;
         };

@@ -292,6 +292,7 @@ impl Engine {
     /// True: it is asked, and the event waits.
     pub(super) fn ask_former(&mut self, adapter: &str, queued: Queued, error: &str) -> bool {
         let view = Arc::new(self.view(adapter, queued.is_command()));
+        let job = self.job_of(adapter, &queued).map(|job| job.id);
         let Some(state) = self.adapters.get_mut(adapter) else {
             return false;
         };
@@ -299,7 +300,12 @@ impl Engine {
             return false;
         };
         let (component, before) = (former.setup.component.clone(), former.kept.state.clone());
-        let event = queued.event().clone();
+        let mut event = queued.event().clone();
+        if let (Event::Job(report), Some(id)) = (&mut event, job)
+            && let Some(context) = former.kept.contexts.get(&id)
+        {
+            report.context.clone_from(context);
+        }
         state.judged = Some((queued, error.to_owned()));
         let (seam, tell, name) = (self.platform.seam, self.tell.clone(), adapter.to_owned());
         tokio::spawn(async move {
@@ -326,8 +332,12 @@ impl Engine {
                 );
                 let again = queued.afresh();
                 if self.return_to_former(adapter, &why) {
-                    // Behind the event that tells it that it is back.
-                    self.queue_second(adapter, again);
+                    // Behind the event that tells it that it is back. How the other one was started is nothing to it.
+                    if !again.is_start() {
+                        self.queue_second(adapter, again);
+                    }
+                } else {
+                    self.queue_first(adapter, again);
                 }
             }
             Err(_) => {
@@ -487,7 +497,34 @@ pub(super) fn choose(
                 contexts: kept.contexts,
             },
             _ => {
-                let made = migrate(&setup, before, state, contexts)?;
+                let made = match migrate(&setup, before, state, contexts) {
+                    Ok(made) => made,
+                    // The configured one knows less than what ran until now: that goes on.
+                    Err(why) => {
+                        let ran = row.and_then(|row| row.versions.installed.clone());
+                        let ran = ran.filter(|d| versions.installed.as_ref() != Some(d));
+                        let fits = |s: &AdapterSetup| s.description.state_version == before;
+                        let Some((digest, ran)) = ran
+                            .and_then(|d| load(&d).ok().map(|s| (d, s)))
+                            .filter(|(_, s)| fits(s))
+                        else {
+                            return Err(why);
+                        };
+                        tracing::warn!(
+                            adapter = factory.name,
+                            why,
+                            "the configured component cannot take over what is stored; the installed one goes on"
+                        );
+                        versions.installed = Some(digest);
+                        return Ok(Chosen {
+                            setup: ran,
+                            versions,
+                            former: None,
+                            migrated: None,
+                            kept: None,
+                        });
+                    }
+                };
                 keeps = Some(KeptRow {
                     state_version: before,
                     state: state.to_vec(),

@@ -124,16 +124,20 @@ fn open(path: &Path) -> Option<(File, Metadata)> {
     if name.starts_with('.') || name.ends_with(result::SUFFIX) || name.ends_with(".minisig") {
         return None;
     }
+    let file = open_regular(path)?;
+    let metadata = file.metadata().ok()?;
+    Some((file, metadata))
+}
+
+/// Opens a regular file for reading. No link is followed, and nothing that would block is waited for.
+pub(super) fn open_regular(path: &Path) -> Option<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = File::options()
         .read(true)
-        .custom_flags(
-            rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
-                | rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
-        )
+        .custom_flags(flags.bits().cast_signed())
         .open(path)
         .ok()?;
-    let metadata = file.metadata().ok()?;
-    metadata.is_file().then_some((file, metadata))
+    file.metadata().ok()?.is_file().then_some(file)
 }
 
 /// The signature in front of a file, or beside it.
@@ -146,7 +150,7 @@ fn signature(mut file: File, path: &Path) -> Option<Signature> {
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".minisig");
-    let beside = File::open(PathBuf::from(beside)).ok()?;
+    let beside = open_regular(&PathBuf::from(beside))?;
     let mut text = String::new();
     let limit = u64::try_from(SIDECAR_MAX).unwrap_or(u64::MAX);
     beside.take(limit).read_to_string(&mut text).ok()?;

@@ -1,7 +1,7 @@
 //! What is left on the medium: for people at the station, and so that the same stick does not update a device twice.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -38,12 +38,13 @@ pub(super) fn path(file: &Path, device: &str, target: &str) -> PathBuf {
 
 /// True when the result that lies beside a file is this file's.
 pub(super) fn is_of(candidate: &Candidate) -> bool {
-    let small = fs::metadata(&candidate.result).is_ok_and(|m| m.len() <= MAX_RESULT);
-    small
-        && fs::read(&candidate.result)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Result>(&bytes).ok())
-            .is_some_and(|result| result.signature == candidate.signature)
+    let Some(file) = super::candidate::open_regular(&candidate.result) else {
+        return false;
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_RESULT).read_to_end(&mut bytes).is_ok()
+        && serde_json::from_slice::<Result>(&bytes)
+            .is_ok_and(|result| result.signature == candidate.signature)
 }
 
 /// Writes a result whole or not at all. It lies on the operator's medium, and nothing depends on it.
@@ -53,7 +54,12 @@ pub(super) fn write(path: &Path, result: &Result) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
     let beside = PathBuf::from(beside);
-    let mut file = File::create(&beside)?;
+    // A link under that name would lead the write to a file of the device.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(&beside)?;
     file.write_all(&text)?;
     file.sync_all()?;
     fs::rename(&beside, path)

@@ -138,6 +138,8 @@ impl Source for File {
                 total: Some(file.len() as u64),
                 validator: Some(Validator("\"1\"".into())),
                 published: Vec::new(),
+                guessed: false,
+                guessed: false,
                 body: Box::new(Serving {
                     world: self.world.clone(),
                     left: Some(file[usize::try_from(offset).unwrap()..].to_vec()),

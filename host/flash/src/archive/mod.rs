@@ -152,7 +152,10 @@ impl Archive {
         let mut tree = Tree::new(disk, Place::data(into), self.limits, reader.len(), work);
         tree.report_to(&read, share);
         // The decoders are made for hostile input; should one of them give up by a panic after all, the archive is to blame.
-        let unpacked = catch_unwind(AssertUnwindSafe(|| reader::unpack(reader, &mut tree)));
+        let unpacked = {
+            let _decoding = Decoding::begin();
+            catch_unwind(AssertUnwindSafe(|| reader::unpack(reader, &mut tree)))
+        };
         unpacked.unwrap_or_else(|_| {
             Err(FlashError::Refused(
                 "the archive cannot be read: its decoder gave up".into(),
@@ -288,5 +291,30 @@ impl Flasher for Archive {
                     .into(),
             )),
         }
+    }
+}
+
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while this thread runs a decoder on bytes of a stranger: a panic there is caught and blamed on the archive. A panic hook that
+/// ends the process must let it pass, or one bad archive ends it again after every start.
+pub fn is_decoding() -> bool {
+    DECODING.with(Cell::get)
+}
+
+struct Decoding;
+
+impl Decoding {
+    fn begin() -> Self {
+        DECODING.with(|decoding| decoding.set(true));
+        Decoding
+    }
+}
+
+impl Drop for Decoding {
+    fn drop(&mut self) {
+        DECODING.with(|decoding| decoding.set(false));
     }
 }

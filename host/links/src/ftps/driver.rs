@@ -101,8 +101,9 @@ async fn retrieve(
     let validator = match total {
         Some(total) => {
             let reply = session.ask(format!("MDTM {path}")).await?;
-            let modified = reply.modified().unwrap_or("-");
-            Some(format!("SIZE {total} MDTM {modified}"))
+            // Two files may well have one size: without a time nothing tells them apart.
+            let modified = reply.modified();
+            modified.map(|modified| format!("SIZE {total} MDTM {modified}"))
         }
         None => None,
     };

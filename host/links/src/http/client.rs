@@ -251,7 +251,15 @@ impl HttpSource {
 
     /// A client of its own for a server that is trusted for other reasons than the first one.
     fn elsewhere(&self, url: &Url) -> Result<Option<Client>, HttpError> {
-        if self.options.on_link.is_none() || url.origin() == self.options.url.origin() {
+        let first = &self.options.url;
+        let is_trusted_alike = match self.options.on_link {
+            Some(_) => url.origin() == first.origin(),
+            // The client of an http URL trusts no certificate at all.
+            None => {
+                self.options.ca_pem.is_some() || first.scheme() != "http" || url.scheme() == "http"
+            }
+        };
+        if is_trusted_alike {
             return Ok(None);
         }
         build_client(&self.options, url, &self.pinned).map(Some)
@@ -369,13 +377,11 @@ fn build_client(
             .build()
             .map_err(trust);
     }
-    match builder().build() {
-        // A device may have no certificates at all and fetch over http only; a redirect to https then fails at the handshake.
-        Err(_) if options.url.scheme() == "http" => {
-            builder().tls_certs_only([]).build().map_err(trust)
-        }
-        result => result.map_err(trust),
+    if url.scheme() == "http" {
+        // To read the system's authorities takes longer than many a download, and a device may have none at all.
+        return builder().tls_certs_only([]).build().map_err(trust);
     }
+    builder().build().map_err(trust)
 }
 
 /// What of an answer's headers may be shown: no cookies, at most 64, 16 KiB.

@@ -86,6 +86,9 @@ pub(super) fn put<T: Serialize>(value: &T, parts: &mut Parts) -> Slot {
 }
 
 pub(super) fn put_value(value: Value, parts: &mut Parts) -> Slot {
+    if matches!(value, Value::Null | Value::Bool(_) | Value::Number(_)) {
+        return Slot::Is(value);
+    }
     let bytes = value.to_string().into_bytes();
     if bytes.len() <= INLINE {
         return Slot::Is(value);

@@ -60,7 +60,11 @@ enum StoredOutcome {
 /// A step, ready for a [`TraceRing`](super::TraceRing). Made where the step ran: it costs the serialising of all the adapter saw.
 #[derive(Debug, Clone)]
 pub struct Recording {
-    pub(super) stored: Stored,
+    stored: Stored,
+    /// It as its row.
+    pub(super) json: Vec<u8>,
+    /// The parts it names.
+    pub(super) uses: Vec<Digest>,
     /// In the order in which they are worth keeping.
     pub(super) parts: Parts,
 }
@@ -110,12 +114,18 @@ impl Recording {
             log: put(&beginning(log), &mut parts),
             discarded: None,
         };
-        Recording { stored, parts }
+        Recording {
+            json: stored.to_json(),
+            uses: stored.parts(),
+            stored,
+            parts,
+        }
     }
 
     /// Notes why the host discarded the step.
     pub fn discarded(mut self, why: &str) -> Recording {
         self.stored.discarded = Some(sentence(why));
+        self.json = self.stored.to_json();
         self
     }
 }
@@ -166,6 +176,10 @@ pub(super) trait Store {
 pub(super) type Missing = Vec<String>;
 
 impl Stored {
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a stored step is plain data")
+    }
+
     /// The digests of all parts.
     pub(super) fn parts(&self) -> Vec<Digest> {
         let mut slots = vec![&self.event, &self.state, &self.log];

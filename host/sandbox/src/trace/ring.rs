@@ -33,7 +33,6 @@ pub struct TraceRing {
 #[derive(Debug)]
 enum Row {
     Step {
-        stored: Box<Stored>,
         json: Vec<u8>,
         parts: Vec<Digest>,
     },
@@ -48,8 +47,7 @@ enum Row {
 impl Row {
     fn bytes(&self) -> usize {
         ROW + match self {
-            // The step is there twice: to be looked at, and as its row.
-            Row::Step { json, .. } => 2 * json.len(),
+            Row::Step { json, parts } => json.len() + size_of_val(&parts[..]),
             Row::Part { bytes, .. } => bytes.len(),
         }
     }
@@ -115,11 +113,10 @@ impl TraceRing {
                     bytes: part.into(),
                     users: 0,
                 }),
-                _ => serde_json::from_slice::<Box<Stored>>(&bytes)
+                _ => serde_json::from_slice::<Stored>(&bytes)
                     .ok()
                     .map(|stored| Row::Step {
                         parts: stored.parts(),
-                        stored,
                         json: bytes,
                     }),
             };
@@ -145,7 +142,9 @@ impl TraceRing {
     /// Adds a step and gives its number. Of a step that is too large its parts are kept in the order event, state, view, effects, state
     /// after, log, as far as half of the ring has room for them; of the others only the digest remains.
     pub fn push(&mut self, recording: Recording) -> u64 {
-        let Recording { stored, parts } = recording;
+        let Recording {
+            json, uses, parts, ..
+        } = recording;
         let mut room = self.capacity / 2;
         for (digest, bytes) in parts {
             let size = ROW + bytes.len();
@@ -162,42 +161,31 @@ impl TraceRing {
                 self.parts.insert(digest, n);
             }
         }
-        let json = serde_json::to_vec(&stored).expect("a stored step is plain data");
-        let parts = stored.parts();
-        for digest in &parts {
+        for digest in &uses {
             self.count(*digest, 1);
         }
-        let n = self.add(Row::Step {
-            stored: Box::new(stored),
-            json,
-            parts,
-        });
+        let n = self.add(Row::Step { json, parts: uses });
         self.make_room();
         n
     }
 
     /// The steps, oldest first.
     pub fn steps(&self) -> impl DoubleEndedIterator<Item = Entry<'_>> {
-        self.rows.iter().filter_map(|(n, row)| match row {
-            Row::Step { stored, .. } => Some(Entry {
-                n: *n,
-                stored,
-                ring: self,
-            }),
-            Row::Part { .. } => None,
-        })
+        self.rows.iter().filter_map(|(n, row)| self.entry(*n, row))
     }
 
     /// The step with this number.
     pub fn step(&self, n: u64) -> Option<Entry<'_>> {
-        match self.rows.get(&n)? {
-            Row::Step { stored, .. } => Some(Entry {
-                n,
-                stored,
-                ring: self,
-            }),
-            Row::Part { .. } => None,
-        }
+        self.entry(n, self.rows.get(&n)?)
+    }
+
+    fn entry(&self, n: u64, row: &Row) -> Option<Entry<'_>> {
+        let Row::Step { json, .. } = row else {
+            return None;
+        };
+        let stored = serde_json::from_slice(json).expect("it was made here, or read before");
+        let ring = self;
+        Some(Entry { n, stored, ring })
     }
 
     /// Bytes it takes now.
@@ -314,10 +302,10 @@ impl Store for TraceRing {
 }
 
 /// One step of a ring.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Entry<'a> {
     n: u64,
-    stored: &'a Stored,
+    stored: Stored,
     ring: &'a TraceRing,
 }
 

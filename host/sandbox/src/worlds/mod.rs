@@ -32,7 +32,7 @@ pub(crate) fn is_current(version: &str) -> bool {
     version
         .strip_prefix("0.1.")
         .and_then(|patch| patch.parse::<u32>().ok())
-        .is_some_and(|patch| patch <= PATCH)
+        .is_some_and(|patch| (0..=PATCH).contains(&patch))
 }
 
 /// True for a function that `host` has here.

@@ -219,7 +219,7 @@ mod tests {
             seed: [0; 32],
             config: String::new(),
             features: vec![],
-            targets: vec![],
+            targets: Default::default(),
             jobs: vec![],
             judge: otahost_core::admit::Judge::of_nobody(),
         };

@@ -5,6 +5,7 @@ mod caching;
 mod components;
 mod loading;
 mod migrating;
+mod real;
 mod running;
 mod tracing;
 
@@ -41,7 +42,7 @@ fn view() -> Arc<View> {
         seed: [7; 32],
         config: "{}".into(),
         features: vec![],
-        targets: vec![Target {
+        targets: Arc::new(vec![Target {
             id: "dock".into(),
             parent: None,
             version: None,
@@ -49,7 +50,7 @@ fn view() -> Arc<View> {
             observed: None,
             attributes: vec![],
             busy: None,
-        }],
+        }]),
         jobs: vec![],
         judge: Judge::of_nobody(),
     })

@@ -240,6 +240,7 @@ impl Source for Script {
                 offset,
                 total: opening.announced,
                 published: Vec::new(),
+                guessed: false,
                 validator: opening.validator.map(|v| Validator(v.into())),
                 body: Box::new(ScriptBody {
                     opening,

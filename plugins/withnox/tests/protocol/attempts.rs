@@ -1,12 +1,12 @@
 //! Failed attempts to fetch the file: what the API and the object store say, and what is answered.
 
 use otahost_adapter::bench::{Bench, retries};
-use otahost_adapter::{Effect, RetryDecision};
+use otahost_adapter::{Effect, Phase, RetryDecision, StartReason};
 use serde_json::json;
 use withnox::Withnox;
 
 use crate::cloud::{
-    REFRESH, SIGN_IN, asked, bench, codes, error, offered, only, polled, status, tokens,
+    REFRESH, SIGN_IN, asked, at, bench, codes, error, offered, only, polled, status, tokens,
 };
 
 const JOB: &str = "withnox/7";
@@ -83,6 +83,34 @@ fn a_long_download_may_need_new_tokens_more_than_once() {
         .attempt_failed("withnox/8", 1, 401, body, "why")
         .unwrap();
     assert_eq!(asked(&effects).len(), 1);
+}
+
+#[test]
+fn new_tokens_that_brought_bytes_were_not_in_vain_though_the_host_counts_anew() {
+    let mut bench = bench();
+    let plan = offered(&mut bench, 7, "1.0.0");
+    for received in [10, 20, 30] {
+        let mut report = at(&plan, Phase::Downloading);
+        report.installs[0].received = received;
+        bench.set_job(report);
+        // The connection broke, and the token had expired meanwhile.
+        let effects = fail(&mut bench, 2, 401, &error("Token is expired").to_string());
+        let effects = bench.answered(&only(&effects).tag, 200, &tokens()).unwrap();
+        assert_eq!(decision(&effects), Some(RetryDecision::After(0)));
+    }
+    let effects = fail(&mut bench, 3, 401, &error("Token is expired").to_string());
+    assert!(stops(&effects).contains("new tokens too"));
+}
+
+#[test]
+fn tokens_that_grew_old_while_the_device_was_off_were_not_in_vain() {
+    let mut bench = downloading();
+    for _ in 0..2 {
+        let effects = fail(&mut bench, 1, 401, &error("Token is expired").to_string());
+        let effects = bench.answered(&only(&effects).tag, 200, &tokens()).unwrap();
+        assert_eq!(decision(&effects), Some(RetryDecision::After(0)));
+        bench.start(StartReason::Booted).unwrap();
+    }
 }
 
 #[test]

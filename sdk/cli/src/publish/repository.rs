@@ -393,6 +393,15 @@ impl Signer<'_> {
     ) -> Result<SignedRole<T>, PublishError> {
         let part = sign::signed(part, self.root, self.keys).await?;
         let path = self.metadata.join(part.signed().signed.filename(true));
+        if *part.length() > MAX_METADATA {
+            return Err(PublishError::Repository {
+                file: path,
+                why: format!(
+                    "it would have {} bytes, and devices take {MAX_METADATA}; begin a new repository",
+                    part.length()
+                ),
+            });
+        }
         files.push((path, part.buffer().clone()));
         Ok(part)
     }

@@ -365,6 +365,24 @@ fn two_publishers_at_once_and_a_rotation_of_nothing_are_refused() {
 }
 
 #[test]
+fn more_than_devices_take_is_refused_before_anything_is_written() {
+    let desk = Desk::new();
+    let many: Vec<Component> = (0..=otahost_adapters::MAX_TARGETS)
+        .map(|n| component("dji", &format!("{n}"), b"x"))
+        .collect();
+    let error = desk.publish(&many).unwrap_err();
+    assert!(matches!(error, PublishError::Full { .. }), "{error}");
+    let mut wordy = component("dji", "1.0.0", b"one");
+    wordy.adapter.protocol = "p".repeat(1024 * 1024);
+    let error = desk.publish(&[wordy]).unwrap_err();
+    assert!(
+        matches!(&error, PublishError::Repository { file, .. } if file.ends_with("1.targets.json")),
+        "{error}"
+    );
+    assert!(desk.has_no_metadata());
+}
+
+#[test]
 fn a_repository_cannot_be_begun_without_all_keys() {
     let desk = Desk::new();
     desk.hide("snapshot");

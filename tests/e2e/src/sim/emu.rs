@@ -29,8 +29,8 @@ pub struct Emu {
     pub away_for: u32,
     /// It goes on with its old version whatever it is given.
     pub stays_old: bool,
-    /// In the middle of a push, wait until the cloud was told of so much progress. Only with a seam of threads.
-    pub waits_for: Option<u64>,
+    /// In the middle of a push, wait until this was published so often. Only with a seam of threads.
+    pub waits_for: Option<(String, usize)>,
 }
 
 /// Real time after which nobody waits any more: the test has failed.
@@ -94,29 +94,21 @@ impl EmuFlasher {
 
 impl EmuFlasher {
     fn wait(&self) {
-        let Some(wanted) = self.world.lock().unwrap().emu.waits_for else {
+        let Some((wanted, times)) = self.world.lock().unwrap().emu.waits_for.clone() else {
             return;
         };
+        let published = || {
+            let world = self.world.lock().unwrap();
+            let all = world.received.iter();
+            all.filter(|(_, payload)| *payload == wanted.as_bytes())
+                .count()
+        };
         let until = Instant::now() + PATIENCE;
-        while !progress(&self.world.lock().unwrap()).contains(&wanted) {
-            assert!(Instant::now() < until, "nobody is told of the progress");
+        while published() < times {
+            assert!(Instant::now() < until, "{wanted:?} is not published");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-/// The percentages the cloud was told.
-pub fn progress(world: &World) -> Vec<u64> {
-    let events = world
-        .received
-        .iter()
-        .filter(|(topic, _)| topic.ends_with("/events"))
-        .filter_map(|(_, payload)| serde_json::from_slice(payload).ok());
-    events
-        .filter_map(|event: serde_json::Value| {
-            event["data"]["output"]["progress"]["percent"].as_u64()
-        })
-        .collect()
 }
 
 impl Flasher for EmuFlasher {

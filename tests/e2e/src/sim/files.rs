@@ -106,6 +106,7 @@ impl Source for SimSource {
                 offset,
                 total: Some(self.file.len() as u64),
                 published: Vec::new(),
+                guessed: false,
                 validator: Some(Validator("\"v1\"".into())),
                 body: Box::new(SimBody {
                     world: self.world.clone(),

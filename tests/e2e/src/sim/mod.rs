@@ -37,7 +37,7 @@ use tokio::sync::mpsc;
 pub use alarm::{Rung, Sink};
 pub use api::{Api, Asked};
 pub use drone::{Drone, Manner};
-pub use emu::{Emu, current, progress};
+pub use emu::{Emu, current};
 pub use machine::{Boot, SLOTS, firmware};
 pub use read::{check, ended, history, jobs, memory, rows};
 pub use story::{

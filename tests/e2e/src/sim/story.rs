@@ -159,15 +159,21 @@ impl Story {
         self.world().emu.version = OLD.into();
     }
 
-    /// Publishes this archive as a release for that device, and has the cloud command it as its very first words.
-    pub fn command_emu(&mut self, bid: &str, archive: &[u8]) {
-        let url = format!("{FILES}emu-{bid}.tar");
+    /// Puts this archive on the file server as a signed release for that device; gives its address.
+    pub fn publish_archive(&mut self, archive: &[u8]) -> String {
+        let url = format!("{FILES}emu.tar");
         let claims = Claims {
             compatible: "emu".into(),
             version: NEW.into(),
             rollback_index: 1,
         };
         self.publish_payload(url.clone(), archive, &claims);
+        url
+    }
+
+    /// The same, and the cloud commands it as its very first words.
+    pub fn command_emu(&mut self, bid: &str, archive: &[u8]) {
+        let url = self.publish_archive(archive);
         let order = device(EMU_SN, NEW, &url, &self.world().files[&url]);
         let delivery = self.ordered(bid, &[order]);
         self.world().inbox.push(delivery);

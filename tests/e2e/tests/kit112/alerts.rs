@@ -126,8 +126,8 @@ fn a_kit_that_becomes_unwell_after_a_confirmed_update_raises_an_alert() {
     kit.await_last_update("succeeded");
     assert_eq!(lines(&told), Vec::<String>::new());
 
+    // It is looked at now and then, also after the agent was started anew by a supervisor.
     fs::remove_file(&well).unwrap();
-    // It is looked at when the agent starts, and now and then.
     kit.crash();
     eventually("a message to the owner", || !lines(&told).is_empty());
     assert!(hook.wait_for(PATIENCE, |all| !all.is_empty()));

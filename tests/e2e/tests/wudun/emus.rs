@@ -115,9 +115,7 @@ fn a_signed_package_is_handed_over_without_its_header() {
     let sent = ems.emu_upgrade(2, &package);
     assert_eq!(ems.numbers(&sent, 1), [1]);
     assert!(ems.site.emu(2).is_new());
-    eventually("the end of the job", || {
-        ems.jobs()[0]["phase"] == json!("succeeded")
-    });
+    ems.await_success();
     ems.assert_well();
 }
 

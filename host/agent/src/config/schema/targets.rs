@@ -235,7 +235,7 @@ pub(in crate::config) static VERSION: Table = Table {
             "absolute path",
             "-",
             "version = { file = \"/etc/os-release\", key = \"VERSION_ID\" }",
-            "File that holds the version.",
+            "File that holds the version. Of a target with a `parent` it may be missing while that is away.",
         ),
         key(
             "key",

@@ -7,9 +7,7 @@ use otahost_lab::files::Fault;
 use otahost_lab::image::Image;
 use otahost_lab::machine::{Machine, MachineSpec, SlotState, target_dir};
 use otahost_lab::signing::{Claims, Publisher};
-use otahost_lab::withnox::{
-    Call, Credential, DEVICE, HARDWARE, Route, Scripted, Tag, USER, Withnox,
-};
+use otahost_lab::withnox::{Call, Credential, DEVICE, HARDWARE, Route, Tag, USER, Withnox};
 
 use crate::acts::check;
 use crate::show::{self, bytes};
@@ -43,7 +41,13 @@ pub(crate) fn act(world: &World) -> Result<(), Failure> {
     };
     let size = publisher.sign(&raw, &signed, &claims)?.size;
     let name = cloud.offer(FIRMWARE, NEW, &fs::read(&signed)?, &Tag::Md5);
-    for (secret, value) in [("user", cloud.account().0), ("password", cloud.account().1)] {
+    let ((user, password), session) = (cloud.account(), cloud.session());
+    for (secret, value) in [
+        ("user", user),
+        ("password", password),
+        ("access", session.access),
+        ("refresh", session.refresh),
+    ] {
         fs::write(dir.join(secret), format!("{value}\n"))?;
     }
     let spec = MachineSpec {
@@ -53,7 +57,7 @@ pub(crate) fn act(world: &World) -> Result<(), Failure> {
     };
     let machine = Machine::create(&home, spec, &Image::new(OLD, SMALL))?;
 
-    cloud.script(Route::Latest, 1, &Scripted::Expire);
+    cloud.expire_access();
     cloud.store().throttle(Some(LINE_SPEED));
     cloud.store().fault(&name, 1, Fault::CutAfter(size / 2));
     let mut files = 0;
@@ -76,7 +80,6 @@ pub(crate) fn act(world: &World) -> Result<(), Failure> {
         .map(|call| (call.route, call.credential, call.status))
         .collect();
     let expected = vec![
-        (Route::SignIn, Credential::Good, 200),
         (Route::Latest, Credential::Expired, 401),
         (Route::Refresh, Credential::Good, 200),
         (Route::Latest, Credential::Good, 200),
@@ -151,7 +154,6 @@ pub(crate) fn act(world: &World) -> Result<(), Failure> {
 /// A request in words; `files` counts those for the file.
 fn words(call: &Call, files: usize) -> String {
     let (what, note) = match (call.route, call.status) {
-        (Route::SignIn, 200) => ("POST  signin", "the stored account becomes tokens"),
         (Route::Refresh, 200) => (
             "POST  refresh-token",
             "new tokens; the old refresh token is used up",
@@ -188,7 +190,7 @@ fn configuration(cloud: &Withnox, dir: &std::path::Path) -> String {
 kind = "http_client"
 url = "{url}"
 auth = {{ bearer = "access_token" }}
-secrets = {{ account_user = {user}, account_password = {password} }}
+secrets = {{ account_user = {user}, account_password = {password}, access_token = {access}, refresh_token = {refresh} }}
 redirects = ["{store}/"]
 
 [adapters.withnox]
@@ -207,6 +209,8 @@ links.withnox.call = [
 "#,
         url = cloud.url(),
         user = file("user"),
+        access = file("access"),
+        refresh = file("refresh"),
         password = file("password"),
         store = cloud.store().origin(),
         component = component.display().to_string(),
