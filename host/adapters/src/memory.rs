@@ -84,6 +84,8 @@ impl Memory {
                 .is_some_and(|before| before.signed.keys(role).eq(root.signed.keys(role)))
         };
         if !(same(RoleType::Timestamp) && same(RoleType::Snapshot)) {
+            self.timestamp = None;
+            self.snapshot = None;
         }
         self
     }

@@ -361,7 +361,13 @@ mod tests {
         let shown = format!("{link:?} {:?}", link.0.options);
         assert!(shown.contains("http://api.example:8080"), "{shown}");
         assert!(!shown.contains("hush") && !shown.contains("joe"), "{shown}");
-        assert_eq!(link.place(), "http://api.example:8080");
+        assert!(link.place().starts_with("http://api.example:8080 "));
+        let other = HttpClient::new(HttpClientOptions {
+            secrets: vec![("pin".into(), Secret::new("hush-now"))],
+            ..options("http://api.example:8080/v1")
+        })
+        .unwrap();
+        assert_ne!(link.place(), other.place(), "a secret that was replaced is another place");
         assert_eq!(link.kind(), Kind::HttpClient);
     }
 }

@@ -276,7 +276,6 @@ impl Camera {
             ("status --json", &["status", "--json"]),
             ("jobs", &["jobs"]),
             ("jobs --json", &["jobs", "--json"]),
-            ("check", &["check"]),
         ] {
             let output = self.machine.cli(arguments).unwrap();
             let text = [output.stdout, output.stderr].concat();

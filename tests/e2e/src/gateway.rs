@@ -301,7 +301,6 @@ config = {{ link = "cloud", prefix = "rogue" }}
 [adapters.rogue.grants]
 links.cloud.subscribe = ["rogue/do"]
 links.cloud.publish = ["rogue/out"]
-targets = ["dock", "kit", "emu", "cam"]
 "#,
         kit = program("kit"),
         cam = program("cam"),

@@ -195,7 +195,10 @@ fn four_updates_at_once_finish_while_a_fifth_adapter_traps_at_every_event() {
 
     // Nobody was disturbed: no rule broken, no event lost, no crash.
     assert_eq!(gateway.cloud.violations(), Vec::<String>::new());
-    assert_eq!(gateway.platform.violations(), Vec::<String>::new());
+    // The platform hears everything on the broker; what is not its device's is others'.
+    let mut heard = gateway.platform.violations();
+    heard.retain(|violation| violation.starts_with(BASE));
+    assert_eq!(heard, Vec::<String>::new());
     assert_eq!(gateway.withnox.violations(), Vec::<String>::new());
     assert!(
         gateway.machine.crashes().is_empty(),

@@ -518,6 +518,11 @@ fn tokens_are_in_the_vault_and_nowhere_else_and_addresses_are_nowhere() {
     camera.await_reported(ID);
     camera.await_end();
     camera.assert_well();
+    let check = camera.machine.cli(&["check"]).unwrap();
+    let check = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
+    for secret in camera.cloud.secrets() {
+        assert!(!check.contains(&secret), "{check}");
+    }
 
     let vault = camera.tokens_in_the_journal();
     let names: Vec<&str> = vault.iter().map(|(name, _)| name.as_str()).collect();

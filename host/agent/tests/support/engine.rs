@@ -139,7 +139,6 @@ impl Source for File {
                 validator: Some(Validator("\"1\"".into())),
                 published: Vec::new(),
                 guessed: false,
-                guessed: false,
                 body: Box::new(Serving {
                     world: self.world.clone(),
                     left: Some(file[usize::try_from(offset).unwrap()..].to_vec()),
