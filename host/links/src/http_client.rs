@@ -367,7 +367,11 @@ mod tests {
             ..options("http://api.example:8080/v1")
         })
         .unwrap();
-        assert_ne!(link.place(), other.place(), "a secret that was replaced is another place");
+        assert_ne!(
+            link.place(),
+            other.place(),
+            "a secret that was replaced is another place"
+        );
         assert_eq!(link.kind(), Kind::HttpClient);
     }
 }

@@ -270,6 +270,11 @@ impl Camera {
     pub fn assert_nothing_secret_is_said(&self) {
         let log = fs::read_to_string(self.machine.layout().log()).unwrap();
         assert!(log.contains(" DEBUG "), "the log is not at debug: {log}");
+        if !self.cloud.store().requests().is_empty() {
+            // Where a secret would stand, if the log were careless.
+            let place = format!("to={}/public/", self.cloud.store().origin());
+            assert!(log.contains(&place), "no redirect is logged: {log}");
+        }
         let mut said = vec![("the log", log), ("the alerts", self.alerts().join("\n"))];
         for (what, arguments) in [
             ("status", &["status"][..]),
@@ -320,6 +325,11 @@ impl Camera {
                 "{secret:?} is in the journal's file"
             );
         }
+        if std::env::var_os("SHOW").is_some() {
+            for secret in self.cloud.secrets() {
+                eprintln!("raw file holds {secret}: {}", holds(&bytes, &secret));
+            }
+        }
         let disk = RealDisk::new(&self.machine.layout().data()).unwrap();
         let journal = Journal::open(Arc::new(disk), Place::data("journal.redb")).unwrap();
         let mut vault = Vec::new();
@@ -334,6 +344,9 @@ impl Camera {
                 }
                 _ => assert_eq!(found.next(), None, "a token is in {key:?}"),
             }
+        }
+        for (name, token) in &vault {
+            assert!(holds(&bytes, token), "{name} is not found in the file");
         }
         vault
     }

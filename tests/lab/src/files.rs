@@ -123,9 +123,11 @@ struct State {
     open: BTreeMap<usize, TcpStream>,
 }
 
+type Look = dyn Fn(&Request) -> Option<Fault> + Send + Sync;
+
 /// Who looks at every request first, and may have it answered by a fault.
 #[derive(Clone)]
-struct Guard(Arc<dyn Fn(&Request) -> Option<Fault> + Send + Sync>);
+struct Guard(Arc<Look>);
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -45,13 +45,6 @@ pub(super) struct Alerts {
     next: u64,
 }
 
-impl Alerts {
-    /// Alerts that a sink has not taken yet.
-    pub(super) fn undelivered(&self) -> usize {
-        self.rows.values().filter(|r| !r.waiting.is_empty()).count()
-    }
-}
-
 impl Engine {
     /// The host's own alert.
     pub(super) fn alert(
@@ -123,7 +116,6 @@ impl Engine {
         };
         let seq = self.alerts.next;
         self.alerts.next += 1;
-        changes.push(Change::Put(Key::Alert { seq }, json(&row)));
         self.alerts.rows.insert(seq, row);
         self.forget_alerts(source, now, changes);
         Some(Release::Alert(seq))

@@ -101,7 +101,7 @@ impl Engine {
         }
         self.stop_unwanted_work(id);
         if phase.is_final() {
-            self.end_job(id, changes);
+            self.end_job(id, before.phase, changes);
         }
         if phase == Phase::RollbackFailed
             && let Some(job) = self.jobs.get(&id)
@@ -182,8 +182,9 @@ impl Engine {
         }
     }
 
-    /// The job has ended: everybody concerned will be told, and what is staged may be of no use any more.
-    fn end_job(&mut self, id: u64, changes: &mut Vec<Change>) {
+    /// The job has ended: everybody concerned will be told, and what is staged may be of no use any more. Where its targets may be others
+    /// than they were, they are looked at first: who is told that an update is over asks at once what runs now.
+    fn end_job(&mut self, id: u64, before: Phase, changes: &mut Vec<Change>) {
         self.examining.remove(&id);
         self.phase_since.remove(&id);
         self.asked.remove(&id);
@@ -201,6 +202,9 @@ impl Engine {
             && job.reason.as_ref().is_some_and(|r| {
                 KEEPS_PARTIAL.contains(&r.code.as_str()) || r.stage == STAGE_DELIVER
             });
+        if matches!(before, Phase::Delivering | Phase::Delivered) || before.is_past_return() {
+            self.looks.insert(id, targets.iter().cloned().collect());
+        }
         for target in targets {
             if !keep
                 && let Some((key, _)) = self.targets.get_mut(&target).and_then(|t| t.partial.take())
@@ -239,6 +243,9 @@ impl Engine {
             return;
         };
         let is_final = job.phase.is_final();
+        if is_final && self.looks.contains_key(&id) {
+            return;
+        }
         let told = if is_final {
             job.unreported.clone()
         } else {
@@ -453,6 +460,21 @@ impl Engine {
             let (version, health) = seam.run(move || observed(outside.as_ref(), &asked)).await;
             let _ = tell.send(Done::Observed(name, version, health));
         });
+    }
+
+    /// A target was looked at. Jobs whose end waited for that are told.
+    pub(super) fn on_looked_at(&mut self, target: &str) {
+        let mut seen = Vec::new();
+        self.looks.retain(|id, targets| {
+            targets.remove(target);
+            if targets.is_empty() {
+                seen.push(*id);
+            }
+            !targets.is_empty()
+        });
+        for id in seen {
+            self.tell_job(id);
+        }
     }
 
     pub(super) fn on_observed(

@@ -70,6 +70,7 @@ impl Engine {
             turns: Default::default(),
             phase_since: BTreeMap::new(),
             asked: BTreeMap::new(),
+            looks: BTreeMap::new(),
             examining: BTreeMap::new(),
             alerts: super::alerts::Alerts::default(),
             calls: super::calls::Calls::default(),

@@ -29,7 +29,7 @@ mod transfers;
 mod turns;
 mod vitals;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,6 +192,8 @@ pub struct Engine {
     phase_since: BTreeMap<u64, tokio::time::Instant>,
     /// Final failures that wait for an adapter's answer.
     asked: BTreeMap<u64, attempts::Asked>,
+    /// Ended jobs that nobody is told of yet, and the targets that have to be looked at before.
+    looks: BTreeMap<u64, BTreeSet<String>>,
     /// When the examination of a new version began, by job.
     examining: BTreeMap<u64, tokio::time::Instant>,
     alerts: alerts::Alerts,
@@ -273,7 +275,10 @@ impl Engine {
             Done::Attempt(id, attempt) => self.on_attempt(id, attempt),
             Done::Fetched(fetched) => self.on_fetched(fetched),
             Done::Checkpoint(id, row) => self.on_checkpoint(id, *row),
-            Done::Observed(target, version, health) => self.on_observed(&target, version, health),
+            Done::Observed(target, version, health) => {
+                self.on_observed(&target, version, health);
+                self.on_looked_at(&target);
+            }
             Done::Seen(target, version, health) => self.on_seen(&target, version, health),
             Done::Prepared(adapter, prepared, reply) => {
                 self.on_prepared(&adapter, prepared, reply);

@@ -111,11 +111,8 @@ impl Engine {
             }
         }
         if let Some((link, number, _)) = self.requests.waiting.remove(&answer.request) {
-            releases.push(Release::Respond {
-                link,
-                id: number,
-                response: answer.response,
-            });
+            let _ = &*releases;
+            self.respond(&link, number, answer.response);
         }
     }
 

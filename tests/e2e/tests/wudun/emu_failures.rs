@@ -80,6 +80,8 @@ fn w12_a_broken_or_hostile_archive_is_5_and_nothing_outside_the_staging_folder_i
     let ems = Ems::online(&[2]);
     let first = ems.emu_upgrade(2, &ems.serve("first.zip", site::ZIP));
     assert_eq!(ems.numbers(&first, 1), [1]);
+    // It was handed over, and has yet to be confirmed.
+    ems.await_success();
     let staging = ems.site.emu(2).staging().to_path_buf();
     let current = || fs::read_to_string(staging.join("current/version")).unwrap();
     let installed = current();

@@ -206,7 +206,7 @@ fn w07_an_image_that_does_not_come_up_is_2_and_5_and_the_third_time_1() {
     ems.assert_well();
 }
 
-/// A device behind the EMS that a program installs, meant by `source` and `sub_device_uid`: 2, and 5 where the program gives up. (The way
+/// A device behind the EMS that a program installs and that takes its time to say which version runs, meant by `source` and `sub_device_uid`: 2, and 5 where the program gives up. (The way
 /// back that fails for good, W08, takes minutes of tries in the agent; what it says is a test of the adapter.)
 #[test]
 fn w07_a_device_behind_the_ems_whose_program_gives_up_is_2_and_5() {
@@ -216,7 +216,7 @@ fn w07_a_device_behind_the_ems_whose_program_gives_up_is_2_and_5() {
     fs::write(at("program"), "exit 10\n").unwrap();
     let more = format!(
         "\n[targets.bms]\nflasher = \"command\"\nparent = \"ems\"\ndirectory = \"{}\"\nprogram = [\"/bin/sh\", \"{}\"]\n\
-         trust = \"unsigned\"\nversion = {{ file = \"{}\" }}\n\
+         trust = \"unsigned\"\nversion = {{ command = [\"/bin/sh\", \"-c\", \"sleep 0.2; cat {}\"] }}\n\
          attributes = {{ source = \"bms\", sub_device_uid = \"B1\" }}\n",
         at("staging"),
         at("program"),
