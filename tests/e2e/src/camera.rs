@@ -325,11 +325,6 @@ impl Camera {
                 "{secret:?} is in the journal's file"
             );
         }
-        if std::env::var_os("SHOW").is_some() {
-            for secret in self.cloud.secrets() {
-                eprintln!("raw file holds {secret}: {}", holds(&bytes, &secret));
-            }
-        }
         let disk = RealDisk::new(&self.machine.layout().data()).unwrap();
         let journal = Journal::open(Arc::new(disk), Place::data("journal.redb")).unwrap();
         let mut vault = Vec::new();

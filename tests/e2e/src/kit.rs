@@ -168,11 +168,20 @@ impl Kit {
 
     /// The same for any image.
     pub fn release_image(&self, image: &Image, version: &str) -> Release {
-        self.release_as(&self.publisher, COMPATIBLE, image, version)
+        self.sign(&self.publisher, COMPATIBLE, image, version)
     }
 
-    /// The same by any publisher and for any model.
-    pub fn release_as(
+    /// The same for another model.
+    pub fn release_for(&self, compatible: &str, image: &Image, version: &str) -> Release {
+        self.sign(&self.publisher, compatible, image, version)
+    }
+
+    /// The same by somebody else.
+    pub fn release_by(&self, publisher: &Publisher, image: &Image, version: &str) -> Release {
+        self.sign(publisher, COMPATIBLE, image, version)
+    }
+
+    fn sign(
         &self,
         publisher: &Publisher,
         compatible: &str,

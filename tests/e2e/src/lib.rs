@@ -17,9 +17,14 @@ use std::path::PathBuf;
 /// # Panics
 /// When it was not built: says how to.
 pub fn component(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../target/adapters")
-        .join(format!("{name}.wasm"));
+    let path = component_path(name);
     std::fs::read(&path)
         .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask adapters` first", path.display()))
+}
+
+/// Where xtask puts a component.
+pub fn component_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../target/adapters")
+        .join(format!("{name}.wasm"))
 }

@@ -115,6 +115,18 @@ fn a_token_that_is_used_before_it_is_durable_is_found_so_the_search_can_fail() {
 }
 
 #[test]
+fn r14_a_report_that_fails_twice_is_told_until_it_is_taken_whenever_power_is_cut() {
+    let mut story = camera("withnox, the report fails");
+    story.world().api.report_failures = 2;
+    let run = story.scenario.play();
+    run.verdict.unwrap();
+    let told = "/api/v1/addnox/firmware/update-result/4/7/9";
+    assert!(run.world.api.count(told) >= 3);
+    assert_eq!(run.world.api.reports, [7], "taken once, and told no more");
+    story.scenario.holds(5);
+}
+
+#[test]
 fn a_firmware_that_rolls_back_is_not_told_of_and_not_taken_again_whenever_power_is_cut() {
     let mut story = Story::withnox("withnox, rolled back", &release(Boot::Dead));
     story.world().sinks = vec![Sink::new("s")];

@@ -27,6 +27,7 @@
 //! | `heavy-effects` | asks for effects of 2 MiB in all, each within its own limit |
 //! | `undeclared` | publishes to `elsewhere`, which it never declared |
 //! | `wildcard` | publishes to `P/out/#`, which is no topic |
+//! | `stumble` | publishes `steady`; traps in the next release (see `NEXT`) |
 //! | `log-flood` | logs 10 MiB, then publishes `flooded` |
 //! | `fetch JSON` | sends a request: `{tag, path, method?, headers?, body?, captures?, once?, timeout?}`; headers and captures are pairs |
 //! | `fetches N` | sends so many, all at once, with the tags `1` to `N` |
@@ -55,6 +56,10 @@ use otahost_adapter::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+/// Built with `ROGUE_NEXT` set it is the next release of itself: another version, another layout of the state (its count goes on a
+/// thousand higher), and a fault of its own: it traps at `stumble`, where the first release publishes `steady`.
+const NEXT: bool = option_env!("ROGUE_NEXT").is_some();
 
 /// The operator's configuration.
 #[derive(Debug, Deserialize)]
@@ -130,7 +135,7 @@ impl Adapter for Rogue {
     fn describe() -> Description {
         Description {
             protocol: "rogue".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: if NEXT { "next" } else { "first" }.into(),
             config_schema: json!({
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
                 "type": "object",
@@ -142,7 +147,7 @@ impl Adapter for Rogue {
                 },
             })
             .to_string(),
-            state_version: 1,
+            state_version: if NEXT { 2 } else { 1 },
         }
     }
 
@@ -169,6 +174,15 @@ impl Adapter for Rogue {
             targets: vec!["*".into()],
             ..Requirements::default()
         })
+    }
+
+    fn migrate(from_version: u32, state: Vec<u8>) -> Result<Vec<u8>, String> {
+        if !NEXT || from_version != 1 {
+            return Err(format!("it knows no state version {from_version}"));
+        }
+        let mut old: State = serde_json::from_slice(&state).map_err(|e| e.to_string())?;
+        old.count += 1_000;
+        serde_json::to_vec(&old).map_err(|e| e.to_string())
     }
 
     fn handle(
@@ -240,6 +254,8 @@ fn obey(
         "apply" => apply_job(argument),
         "confirm" => confirm_job(argument),
         "view" => say(seen(view).to_string()),
+        "stumble" if NEXT => panic!("it stumbles"),
+        "stumble" => say("steady".into()),
         "uuid" => say(json!([uuid(view), uuid(view)]).to_string()),
         "log" => {
             view.log(Level::Info, argument);

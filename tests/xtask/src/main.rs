@@ -126,5 +126,18 @@ fn adapters(stages: &mut Stages, show: Show) -> Result<(), Failed> {
         let stage = format!("adapter {folder}");
         stages.program(&stage, "adapter", &["build", folder], show)?;
     }
-    Ok(())
+    // The next release of the same adapter, for tests that take it while the first one runs.
+    let next = [
+        "build",
+        "tests/guest",
+        "--out",
+        "target/adapters/rogue-next.wasm",
+    ];
+    stages.program_with(
+        "adapter tests/guest, next release",
+        "adapter",
+        &next,
+        &[("ROGUE_NEXT", "1")],
+        show,
+    )
 }

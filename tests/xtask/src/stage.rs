@@ -105,6 +105,26 @@ impl Stages {
         self.run(stage, || finish(command))
     }
 
+    /// The same with these variables in its environment.
+    pub(crate) fn program_with(
+        &mut self,
+        stage: &str,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        show: Show,
+    ) -> Result<(), Failed> {
+        let mut command = Command::new(self.programs.join(name));
+        command
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .current_dir(&self.root);
+        if show == Show::Problems {
+            command.stdout(Stdio::null());
+        }
+        self.run(stage, || finish(command))
+    }
+
     /// Prints what each stage took.
     pub(crate) fn summary(&self) {
         eprintln!();

@@ -116,6 +116,7 @@ impl Engine {
         };
         let seq = self.alerts.next;
         self.alerts.next += 1;
+        changes.push(Change::Put(Key::Alert { seq }, json(&row)));
         self.alerts.rows.insert(seq, row);
         self.forget_alerts(source, now, changes);
         Some(Release::Alert(seq))

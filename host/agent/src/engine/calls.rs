@@ -90,7 +90,7 @@ impl Engine {
         let asks = |e: &&Effect| matches!(e, Effect::Fetch(_) | Effect::ListDirectory(_));
         let more = effects.iter().filter(asks).count();
         let mine = |(seq, row): &(&u64, &CallRow)| {
-            row.adapter == adapter && (*origin != Origin::Call(**seq) || true)
+            row.adapter == adapter && *origin != Origin::Call(**seq)
         };
         let held = self.calls.rows.iter().filter(mine).count();
         if more > 0 && held + more > MAX_CALLS {
@@ -152,7 +152,7 @@ impl Engine {
         let Some(row) = self.calls.rows.get(&seq) else {
             return;
         };
-        if let Some(why) = self.call_denial(&row.adapter, &row.asked).filter(|_| false) {
+        if let Some(why) = self.call_denial(&row.adapter, &row.asked) {
             tracing::warn!(
                 adapter = row.adapter,
                 why,
@@ -214,11 +214,7 @@ impl Engine {
             }
             told = Some((row.clone(), event));
         }
-        let (late, now): (Vec<_>, Vec<_>) = changes
-            .into_iter()
-            .partition(|c| matches!(c, Change::Put(Key::Secret { .. }, _)));
-        self.commit(now, vec![kept]);
-        self.commit(late, Vec::new());
+        self.commit(changes, vec![kept]);
         if let Some((row, event)) = told {
             self.tell_answer(seq, &row, event);
         }

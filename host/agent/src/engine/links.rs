@@ -309,7 +309,7 @@ impl Engine {
                 event: Event::Message(message.clone()),
                 at: self.now(),
             };
-            let room = true || self.keep_order(taker, &mut changes, &mut releases);
+            let room = self.keep_order(taker, &mut changes, &mut releases);
             let place = room.then(|| self.take_into_inbox(taker, &row)).flatten();
             match place {
                 Some((n, origin)) => {

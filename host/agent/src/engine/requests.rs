@@ -111,8 +111,11 @@ impl Engine {
             }
         }
         if let Some((link, number, _)) = self.requests.waiting.remove(&answer.request) {
-            let _ = &*releases;
-            self.respond(&link, number, answer.response);
+            releases.push(Release::Respond {
+                link,
+                id: number,
+                response: answer.response,
+            });
         }
     }
 

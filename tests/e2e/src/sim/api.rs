@@ -40,6 +40,8 @@ pub struct Api {
     pub installed: Option<u64>,
     /// All reports, as they were taken.
     pub reports: Vec<u64>,
+    /// So many reports more are answered 500.
+    pub report_failures: u32,
     /// Pairs of tokens given out. The last one is good.
     pub pairs: u64,
     /// When the last pair was given out.
@@ -183,6 +185,10 @@ impl Api {
             .and_then(|id| id.parse().ok());
         match (method, path, report) {
             ("GET", "/firmware/latest/4/9", _) => answer(200, &self.list()),
+            ("PATCH", _, Some(_)) if self.report_failures > 0 => {
+                self.report_failures -= 1;
+                refusal(500, "Internal server error")
+            }
             ("PATCH", _, Some(firmware)) => {
                 self.reports.push(firmware);
                 self.installed = Some(firmware);

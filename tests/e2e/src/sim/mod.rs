@@ -41,7 +41,8 @@ pub use emu::{Emu, current};
 pub use machine::{Boot, SLOTS, firmware};
 pub use read::{check, ended, history, jobs, memory, rows};
 pub use story::{
-    DOCK_SN, DRONE_SN, EMU_SN, NEW, OLD, Release, Story, dock, is_told, rogue_output, with_rogue,
+    DOCK_SN, DRONE_SN, EMU_SN, NEW, OLD, Release, Story, dock, is_told, rogue_output, told_later,
+    with_rogue,
 };
 pub use vendors::{KIT_ID, output};
 pub use web::{Caller, Heard, Web};
@@ -400,15 +401,21 @@ fn describe(op: &Op) -> String {
     text
 }
 
-/// The operator installs a file.
+/// The operator installs a file on the dock, or with `rogue ` before its path another release of that adapter.
 fn install(world: &Arc<Mutex<World>>, sender: &mpsc::Sender<Input>) {
     let (_, path) = world.lock().unwrap().operator.remove(0);
     let (reply, mut replies) = mpsc::channel(1);
-    let request = Request::Install {
-        path,
-        target: "dock".into(),
-        version: None,
-        key: None,
+    let request = match path.strip_prefix("rogue ") {
+        Some(component) => Request::AdapterInstall {
+            adapter: "rogue".into(),
+            path: component.to_owned(),
+        },
+        None => Request::Install {
+            path,
+            target: "dock".into(),
+            version: None,
+            key: None,
+        },
     };
     let (world, sender) = (world.clone(), sender.clone());
     tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use otahost::platform::{Outside, Platform};
+use otahost::platform::{AdapterSetup, Outside, Platform, Workshop};
 use otahost_core::model::{ClockQuality, Instant};
 use otahost_disk::sim::SimDisk;
 use otahost_disk::{Disk, Place, Seam};
@@ -95,7 +95,7 @@ pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime, seam: 
             ("drone".to_owned(), drone),
             ("emu".to_owned(), emu),
         ]),
-        workshop: Arc::new(otahost::platform::NoWorkshop),
+        workshop: Arc::new(Bench),
         alarm: Arc::new(SimAlarm {
             world: world.clone(),
             time,
@@ -138,6 +138,33 @@ fn links(world: &Shared, time: VirtualTime, vault: &Vault) -> BTreeMap<String, A
         .into_iter()
         .map(|(name, link)| (name.to_owned(), link))
         .collect()
+}
+
+/// Knows both releases of the rogue, and keeps whatever it is given: that a store keeps is the store's own test.
+#[derive(Debug)]
+struct Bench;
+
+impl Workshop for Bench {
+    fn take(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {
+        releases()
+            .into_iter()
+            .find(|(bytes, _)| bytes == component)
+            .map(|(_, setup)| setup)
+            .filter(|setup| setup.name == adapter)
+            .ok_or_else(|| "it is no release of the rogue".into())
+    }
+
+    fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String> {
+        releases()
+            .into_iter()
+            .map(|(_, setup)| setup)
+            .find(|setup| setup.name == adapter && setup.component.digest() == digest)
+            .ok_or_else(|| format!("{digest} is not kept"))
+    }
+}
+
+fn releases() -> Vec<(Vec<u8>, AdapterSetup)> {
+    ["rogue", "rogue-next"].map(super::story::release).into()
 }
 
 #[derive(Debug)]

@@ -287,6 +287,21 @@ pub fn with_rogue(mut scenario: Scenario, commands: &[&str]) -> Scenario {
     scenario
 }
 
+/// The same device with nothing to do but what the rogue is told, a command each second.
+pub fn told_later(mut scenario: Scenario, commands: &[&str]) -> Scenario {
+    add_rogue(&mut scenario, rogue_grants());
+    scenario.world.inbox.clear();
+    scenario.world.later = commands
+        .iter()
+        .zip(1..)
+        .map(|(command, n)| {
+            let at = When::At(u64::from(n) * 1_000);
+            (at, rogue_delivery(n, command))
+        })
+        .collect();
+    scenario
+}
+
 fn add_rogue(scenario: &mut Scenario, grants: Grants) {
     let config = json!({ "link": "cloud", "prefix": "rogue" });
     let rogue = adapter("rogue", "rogue", &config, grants);
@@ -322,6 +337,13 @@ pub fn rogue_output(world: &World) -> Vec<String> {
         .filter(|(topic, _)| topic == "rogue/out");
     out.map(|(_, payload)| String::from_utf8_lossy(payload).into_owned())
         .collect()
+}
+
+/// A release of the rogue: its file, and how it runs here.
+pub(super) fn release(name: &str) -> (Vec<u8>, AdapterSetup) {
+    let config = json!({ "link": "cloud", "prefix": "rogue" });
+    let setup = adapter("rogue", name, &config, rogue_grants());
+    (crate::component(name), setup)
 }
 
 /// A component takes longer to compile than most stories to run.

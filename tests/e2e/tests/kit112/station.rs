@@ -48,7 +48,7 @@ fn a_signed_file_on_a_medium_installs_by_itself_once_and_the_centre_is_told_when
     // A stick is plugged in that holds files of other people's too.
     fs::create_dir(&medium).unwrap();
     fs::write(medium.join("unsigned.img"), vec![7; 9_000]).unwrap();
-    let foreign = kit.release_as(&stranger, "kit-model-1", &newer, "9.9.9");
+    let foreign = kit.release_by(&stranger, &newer, "9.9.9");
     put(&medium, "stranger.img", &foreign);
     let model = kit.release_image(&newer, "9.9.9");
     let mut other = model.bytes.clone();
@@ -112,9 +112,8 @@ fn a_file_for_another_model_is_nothing_to_this_kit() {
     let medium = dir.path().join("medium");
     let kit = at_station(dir.path());
     fs::create_dir(&medium).unwrap();
-    let publisher = Publisher::generate().unwrap();
-    let stranger = kit.release_as(&publisher, "kit-model-2", &Image::new(NEW, 8 * KIB), NEW);
-    put(&medium, "a-other-model.img", &stranger);
+    let other = kit.release_for("kit-model-2", &Image::new(NEW, 8 * KIB), NEW);
+    put(&medium, "a-other-model.img", &other);
     // Looked at after it.
     let same = kit.release(OLD, 8 * KIB);
     put(&medium, "b-same-version.img", &same);
