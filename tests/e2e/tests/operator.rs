@@ -104,8 +104,12 @@ fn status_and_jobs_show_an_update_while_it_runs_and_after_it() {
         "dead_letters",
         "digest",
         "health",
+        "installed",
         "name",
+        "previous",
         "protocol",
+        "rejected",
+        "strikes",
         "version",
     ];
     assert_eq!(fields(adapter), parts);
