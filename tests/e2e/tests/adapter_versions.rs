@@ -7,7 +7,7 @@ use std::sync::Arc;
 use otahost_disk::Place;
 use otahost_disk::sim::{Controls, Loss, SimDisk};
 use otahost_e2e::component_path;
-use otahost_e2e::sim::{Boot, Scenario, When, World, dock, rogue_output, told_later};
+use otahost_e2e::sim::{Boot, Scenario, World, dock, rogue_output, told_later};
 use otahost_journal::{Journal, Key};
 
 /// Tells the rogue these, a second apart, and has its next release installed after so many of them.
