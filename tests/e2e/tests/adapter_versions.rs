@@ -89,7 +89,7 @@ fn a_new_version_takes_over_between_two_messages_with_what_the_old_one_knew() {
         .filter(|t| t.parse::<u64>().is_ok())
         .collect();
     assert_eq!(counts, ["1", "2", "3", "1004", "1005", "1006"]);
-    assert_eq!(version(&run.disk), "next");
+    assert_eq!(version(&run.disk), "0.2.0");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_version_that_traps_where_the_old_one_does_not_is_left_and_its_message_is_ha
         .collect();
     // The first release is back with the state it had.
     assert_eq!(said, ["1", "2", "1003", "steady", "3"]);
-    assert_eq!(version(&run.disk), "first");
+    assert_eq!(version(&run.disk), "0.1.0");
     no_event_was_set_aside(&run.disk).unwrap();
 }
 
@@ -124,7 +124,7 @@ fn what_both_versions_fail_at_is_the_messages_fault() {
         .filter(|t| t.parse::<u64>().is_ok())
         .collect();
     assert_eq!(counts, ["1", "2", "1003"]);
-    assert_eq!(version(&run.disk), "next");
+    assert_eq!(version(&run.disk), "0.2.0");
     assert!(
         no_event_was_set_aside(&run.disk).is_err(),
         "the message is kept"

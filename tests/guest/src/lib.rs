@@ -135,7 +135,7 @@ impl Adapter for Rogue {
     fn describe() -> Description {
         Description {
             protocol: "rogue".into(),
-            version: if NEXT { "next" } else { "first" }.into(),
+            version: if NEXT { "0.2.0" } else { "0.1.0" }.into(),
             config_schema: json!({
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
                 "type": "object",
