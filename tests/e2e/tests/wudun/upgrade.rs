@@ -74,6 +74,7 @@ fn w09_the_4_waits_for_the_broker_and_is_the_first_that_is_said_after_the_boot()
     let later = times(&ems.platform.answers(&question));
     assert!(said[1] <= later[0], "{said:?} {later:?}");
     ems.assert_runs(EMS_NEW, "b");
+    assert_eq!(ems.requests(&package).len(), 1);
     ems.assert_well();
 }
 

@@ -54,11 +54,12 @@ pub(super) fn serve(
         .to_owned();
     let guard = shared.state().guard.clone();
     let refused = guard.and_then(|guard| (guard.0)(&request));
-    let (index, content, fault) = shared.change(|state| {
+    let (index, releases, content, fault) = shared.change(|state| {
         state.requests.push(request.clone());
         let fault = refused.or_else(|| take_fault(state.faults.get_mut(&name)));
         (
             state.requests.len() - 1,
+            state.releases,
             state.files.get(&name).cloned(),
             fault,
         )
@@ -66,6 +67,7 @@ pub(super) fn serve(
     let answering = Answering {
         shared,
         index,
+        releases,
         head_only: request.method == "HEAD",
     };
     let result = answering.answer(&mut stream, &socket, &request, content, fault);
@@ -128,6 +130,8 @@ fn read_request(stream: &mut Box<dyn Stream>) -> io::Result<Option<Request>> {
 struct Answering<'a> {
     shared: &'a Shared,
     index: usize,
+    /// Releases before this request: who has seen that it is here can release it, however far its answer is.
+    releases: u64,
     head_only: bool,
 }
 
@@ -341,13 +345,12 @@ impl Answering<'_> {
     /// Waits for `release`, the client's end, or the server's end. Says whether to go on.
     fn stall(&self, socket: &TcpStream) -> bool {
         let _ = socket.set_nonblocking(true);
-        let releases = self.shared.state().releases;
         loop {
             let state = self.shared.state();
             if state.stopped {
                 return false;
             }
-            if state.releases != releases {
+            if state.releases != self.releases {
                 let _ = socket.set_nonblocking(false);
                 return true;
             }
