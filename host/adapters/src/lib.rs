@@ -26,7 +26,7 @@ mod verdict;
 
 pub use error::{RepositoryError, Role};
 pub use name::{NameError, TargetName};
-pub use repository::{Clock, Offer, Repository, RepositoryOptions};
+pub use repository::{Clock, Offer, Repository, RepositoryOptions, check_root};
 pub use source::RepositorySource;
 
 /// Largest component that is fetched, in bytes.

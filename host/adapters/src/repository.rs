@@ -330,6 +330,14 @@ impl Offer {
     }
 }
 
+/// Whether this can be a trusted root: metadata that can be read and has signed itself.
+///
+/// # Errors
+/// [`RepositoryError::TrustedRoot`] says why not.
+pub fn check_root(root: &[u8]) -> Result<(), RepositoryError> {
+    KnownRoot::parse(root).map(|_| ())
+}
+
 /// `tough`, with our transport, our limits and our clock: its own is the system's, and refuses to work after a step back.
 async fn load(
     root: &str,

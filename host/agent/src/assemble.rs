@@ -2,7 +2,9 @@
 //!
 //! `otahost check` and `otahost run` go the same way here, so that what the one finds is what stops the other.
 
+pub(crate) mod drop_in;
 mod links;
+mod loader;
 mod store;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use otahost_adapters::RepositorySource;
 use otahost_core::backoff::Backoff;
 use otahost_core::model::Field;
 use otahost_disk::{Disk, Place, RealDisk, Seam};
@@ -18,63 +21,112 @@ use otahost_flash::slots::Slots;
 use otahost_flash::{
     Archive, ArchiveSetup, CommandFlasher, CommandSetup, FlashError, Flasher, Program,
 };
-use otahost_sandbox::{Limits, Sandbox};
 use otahost_transfer::{Trust, TrustKeys, Tuning};
 
 use crate::alerts::Sink;
 use crate::config::{
-    AdapterConfig, BootConfig, Config, Finding, FlasherConfig, TargetConfig, TrustConfig,
+    AdapterConfig, BootConfig, Config, Finding, FlasherConfig, RepositoryPlace, TargetConfig,
+    TrustConfig,
 };
 use crate::offline::{Offline, OfflineTarget};
 use crate::outside::{Device, TargetQuestions};
 use crate::platform::{
-    AdapterSetup, Deadlines, Locks, Platform, Setup, TargetSetup, TransferSetup,
+    AdapterSetup, Deadlines, FaultyAdapter, Locks, Platform, Setup, TargetSetup, TransferSetup,
 };
+use crate::repository::Followed;
 use crate::sources::RealSources;
 
+#[cfg(feature = "compiler")]
+pub(crate) use self::loader::COMPILE_CHILD;
+#[cfg(feature = "compiler")]
+pub(crate) use self::loader::COMPILED;
+pub use self::loader::Loader;
 use self::store::Store;
+pub(crate) use self::store::digest_of;
 
 /// The largest component file.
-const MAX_COMPONENT: u64 = 32 * 1024 * 1024;
+pub(crate) const MAX_COMPONENT: u64 = 32 * 1024 * 1024;
 /// Time for a connection to a file server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a process has once, whatever its configuration becomes. Cloning is cheap and shares everything.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The data directory, locked.
+    pub disk: Arc<dyn Disk>,
+    /// Makes adapters of components, with the native code in the data directory.
+    pub loader: Loader,
+    process: String,
+    locks: Locks,
+}
+
+impl Base {
+    /// Opens and locks the data directory.
+    ///
+    /// # Errors
+    /// It cannot be used, or this host runs no WebAssembly.
+    pub fn open(config: &Config) -> Result<Base, Vec<Finding>> {
+        let disk: Arc<dyn Disk> =
+            Arc::new(RealDisk::new(&config.device.data_dir).map_err(|e| {
+                let what = format!("the data directory cannot be used: {e}");
+                vec![Finding::error(
+                    None,
+                    "device.data_dir",
+                    what,
+                    "give a directory of its own that the agent can write; one agent at a time",
+                )]
+            })?);
+        Ok(Base {
+            loader: loader()?.with_cache(&disk),
+            disk,
+            process: format!("{} {:?}", std::process::id(), std::time::SystemTime::now()),
+            locks: Locks::default(),
+        })
+    }
+}
+
+/// Makes adapters of files, with processes of this executable, which has to be the agent's. It keeps nothing.
+///
+/// # Errors
+/// This host runs no WebAssembly.
+pub fn loader() -> Result<Loader, Vec<Finding>> {
+    Loader::new().map_err(|error| {
+        let advice = "this host cannot run WebAssembly; is it a supported processor?";
+        let what = format!("the sandbox does not start: {error}");
+        vec![Finding::error(None, "", what, advice)]
+    })
+}
 
 /// Everything the configuration says, ready to run.
 #[derive(Debug)]
 pub struct Assembled {
     /// What the engine is told.
     pub setup: Setup,
+    /// What stands against adapters. It is no reason not to start: the engine sets those aside that cannot run.
+    pub faults: Vec<Finding>,
     made: links::Links,
     sinks: Vec<Sink>,
-    sandbox: Sandbox,
+    loader: Loader,
     /// Where updates on media are looked for.
     pub offline: Option<Offline>,
+    /// Where new versions of adapters are looked for.
+    pub repositories: Vec<Followed>,
 }
 
 /// Loads every adapter and compares what it asks for with what it is granted; makes the links. Nothing is started or written.
 ///
 /// # Errors
-/// Everything that stands against a start, each with the place in the configuration.
-pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
-    let mut findings = Vec::new();
-    let sandbox = match Sandbox::new(Limits::default()) {
-        Ok(sandbox) => sandbox,
-        Err(error) => {
-            let advice = "this host cannot run WebAssembly; is it a supported processor?";
-            return Err(vec![Finding::error(
-                None,
-                "",
-                format!("the sandbox does not start: {error}"),
-                advice,
-            )]);
-        }
-    };
-    let mut adapters = Vec::new();
+/// Everything that is wrong with the configuration, each with its place, when the agent cannot start with it. What stands against
+/// adapters alone is no error: a device whose adapter has a bad file must still confirm its firmware.
+pub fn assemble(config: &Config, loader: &Loader) -> Result<Assembled, Vec<Finding>> {
+    let (mut findings, mut faults) = (Vec::new(), Vec::new());
+    let loader = loader.within(&config.compiler);
+    let (mut adapters, mut faulty) = (Vec::new(), Vec::new());
     for (name, adapter) in &config.adapters {
-        match load(&sandbox, name, adapter) {
+        match load(&loader, name, adapter) {
             Ok(setup) => {
                 for denial in adapter.grants.denials(&setup.requirements) {
-                    findings.push(Finding::error(
+                    faults.push(Finding::error(
                         Some(adapter.at),
                         format!("adapters.{name}.grants"),
                         format!("the adapter asks to {}, which is not granted", denial.asked),
@@ -83,12 +135,21 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
                 }
                 adapters.push(setup);
             }
-            Err(more) => findings.extend(more),
+            Err(found) => {
+                let texts: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
+                faulty.push(FaultyAdapter {
+                    name: name.clone(),
+                    config: adapter.config.to_string(),
+                    grants: adapter.grants.clone(),
+                    why: texts.join("; "),
+                });
+                faults.extend(found);
+            }
         }
     }
     let made = links::make(config, &mut findings);
     let at = |name: &str| config.adapters.get(name).map(|a| a.at);
-    links::check(&adapters, at, &made, &mut findings);
+    links::check(&adapters, at, &made, &mut faults);
     let sinks = links::sinks(config, &mut findings);
     let mut targets = Vec::new();
     for (id, target) in &config.targets {
@@ -125,8 +186,10 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
             }
         }
     }
+    let repositories = followed(config, &mut findings);
     if !findings.is_empty() {
-        return Err(findings);
+        faults.extend(findings);
+        return Err(faults);
     }
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let transfer = TransferSetup {
@@ -142,6 +205,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
     let setup = Setup {
         device: config.device.id.clone(),
         adapters,
+        faulty,
         targets,
         transfer,
         deadlines: Deadlines {
@@ -159,14 +223,53 @@ pub fn assemble(config: &Config) -> Result<Assembled, Vec<Finding>> {
         every: offline.every,
         progress: offline.progress.clone(),
         targets: setup.targets.iter().filter_map(offline_target).collect(),
+        seam: Seam::Threads,
     });
     Ok(Assembled {
         setup,
+        faults,
         made,
         sinks,
-        sandbox,
+        loader,
         offline,
+        repositories,
     })
+}
+
+/// Every repository, with the adapters that are updated from it.
+fn followed(config: &Config, findings: &mut Vec<Finding>) -> Vec<Followed> {
+    let mut all = Vec::new();
+    for (name, repository) in &config.repositories {
+        let (source, directory) = match &repository.place {
+            RepositoryPlace::Directory(path) => {
+                (RepositorySource::directory(path), Some(path.clone()))
+            }
+            RepositoryPlace::Https { url, ca } => {
+                (RepositorySource::https(url.as_str(), ca.clone()), None)
+            }
+        };
+        let adapters = config.adapters.iter().filter_map(|(adapter, config)| {
+            let follows = config.follows.as_ref().filter(|f| f.repository == *name)?;
+            Some((adapter.clone(), follows.name.clone()))
+        });
+        match source {
+            Ok(source) => all.push(Followed {
+                name: name.clone(),
+                source,
+                directory,
+                root: repository.root.clone(),
+                every: repository.every,
+                adapters: adapters.collect(),
+            }),
+            Err(error) => findings.push(Finding::error(
+                Some(repository.at),
+                format!("repositories.{name}"),
+                error.to_string(),
+                "",
+            )),
+        }
+    }
+    all
 }
 
 /// Only a target that says whose files it takes, and which, is updated without a person's word.
@@ -190,23 +293,17 @@ fn trust(config: &TrustConfig) -> Result<Trust, String> {
     }
 }
 
-fn load(
-    sandbox: &Sandbox,
-    name: &str,
-    config: &AdapterConfig,
-) -> Result<AdapterSetup, Vec<Finding>> {
-    let fault = |key: &str, what: String, advice: &str| {
+fn load(loader: &Loader, name: &str, config: &AdapterConfig) -> Result<AdapterSetup, Vec<Finding>> {
+    let bytes = read_component(&config.component).map_err(|what| {
         vec![Finding::error(
-            Some(config.at),
-            format!("adapters.{name}.{key}"),
-            what,
-            advice,
+            Some(config.component_at),
+            format!("adapters.{name}.component"),
+            format!("the component {what}"),
+            "put the file there, or correct the path (relative paths start at the directory of this file)",
         )]
-    };
-    let bytes = read_component(&config.component)
-        .map_err(|what| fault("component", what, "build it with `adapter build`"))?;
+    })?;
     let file = config.component.display().to_string();
-    make_ready(sandbox, name, config, &file, &bytes)
+    make_ready(loader, name, config, &file, &bytes)
 }
 
 /// A component's file.
@@ -223,7 +320,7 @@ pub(crate) fn read_component(path: &Path) -> Result<Vec<u8>, String> {
 
 /// Loads a component as this adapter and asks it what it wants.
 fn make_ready(
-    sandbox: &Sandbox,
+    loader: &Loader,
     name: &str,
     config: &AdapterConfig,
     file: &str,
@@ -237,13 +334,14 @@ fn make_ready(
             advice,
         )]
     };
-    let component = sandbox.load(name, bytes).map_err(|e| {
+    let loaded = loader.load(name, bytes).map_err(|e| {
         fault(
             "component",
             format!("{file} is refused: {e}"),
-            "build it anew with `adapter build`",
+            loader::advice(&e),
         )
     })?;
+    let (component, how) = (loaded.adapter, loaded.how);
     let broken = |what: &str, e: String| {
         fault(
             "component",
@@ -268,6 +366,7 @@ fn make_ready(
     Ok(AdapterSetup {
         name: name.to_owned(),
         component,
+        how,
         description,
         requirements,
         config: text,
@@ -372,20 +471,16 @@ pub fn flashers(
     }
 }
 
-/// Opens the data directory and joins everything for [`crate::engine::Engine::start`].
+/// Joins everything for [`crate::engine::Engine::start`].
 ///
 /// # Errors
-/// The data directory cannot be used, the boot id cannot be read, or a target cannot be flashed.
-pub fn platform(config: &Config, assembled: &Assembled) -> Result<Platform, Vec<Finding>> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&config.device.data_dir).map_err(|e| {
-        let what = format!("the data directory cannot be used: {e}");
-        vec![Finding::error(
-            None,
-            "device.data_dir",
-            what,
-            "give a directory of its own that the agent can write; one agent at a time",
-        )]
-    })?);
+/// The boot id cannot be read, or a target cannot be flashed.
+pub fn platform(
+    config: &Config,
+    assembled: &Assembled,
+    base: &Base,
+) -> Result<Platform, Vec<Finding>> {
+    let disk = base.disk.clone();
     let questions: BTreeMap<String, TargetQuestions> = config
         .targets
         .iter()
@@ -417,8 +512,14 @@ pub fn platform(config: &Config, assembled: &Assembled) -> Result<Platform, Vec<
     let flashers = flashers(&disk, config)?;
     let store = Store::new(
         disk.clone(),
-        assembled.sandbox.clone(),
+        assembled.loader.clone(),
         config.adapters.clone(),
+        assembled
+            .setup
+            .adapters
+            .iter()
+            .map(|adapter| adapter.component.digest().to_owned())
+            .collect(),
     );
     Ok(Platform {
         disk,
@@ -434,7 +535,7 @@ pub fn platform(config: &Config, assembled: &Assembled) -> Result<Platform, Vec<
         workshop: Arc::new(store),
         alarm: crate::alerts::shared(assembled.sinks.clone()),
         outside: Arc::new(outside),
-        process: format!("{} {:?}", std::process::id(), std::time::SystemTime::now()),
-        locks: Locks::default(),
+        process: base.process.clone(),
+        locks: base.locks.clone(),
     })
 }

@@ -17,7 +17,7 @@ pub enum Exit {
     Configuration = 3,
     /// No agent answers on the socket.
     Unreachable = 4,
-    /// There is no such job or target.
+    /// There is no such job, target, adapter or step.
     Unknown = 5,
     /// Refused: the target is busy, or policy or trust forbid it.
     Refused = 6,
@@ -31,11 +31,15 @@ pub enum Exit {
     Cancelled = 10,
     /// The way back to the old version failed too.
     RollbackFailed = 11,
+    /// A replay gave something else than what is on record.
+    Differs = 12,
+    /// Something that the agent keeps is not whole.
+    NotWhole = 13,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Exit; 12] = [
+    pub const ALL: [Exit; 14] = [
         Exit::Ok,
         Exit::Failure,
         Exit::Usage,
@@ -48,6 +52,8 @@ impl Exit {
         Exit::TooLate,
         Exit::Cancelled,
         Exit::RollbackFailed,
+        Exit::Differs,
+        Exit::NotWhole,
     ];
 
     /// The number.
@@ -70,6 +76,8 @@ impl Exit {
             Exit::TooLate => "too-late",
             Exit::Cancelled => "cancelled",
             Exit::RollbackFailed => "rollback-failed",
+            Exit::Differs => "differs",
+            Exit::NotWhole => "not-whole",
         }
     }
 
@@ -81,12 +89,14 @@ impl Exit {
             Exit::Usage => "the command line cannot be understood",
             Exit::Configuration => "the configuration has faults; nothing was started",
             Exit::Unreachable => "no agent answers on the socket",
-            Exit::Unknown => "there is no such job or target",
+            Exit::Unknown => "there is no such job, target, adapter or step",
             Exit::Refused => "refused: the target is busy, or policy or trust forbid it",
             Exit::UpdateFailed => "the update failed; what ran before still runs",
             Exit::RolledBack => "the new version did not prove itself; the old one runs again",
             Exit::TooLate => "too late: past the point of no return",
             Exit::Cancelled => "the update was cancelled",
+            Exit::Differs => "the replay gave something else than what is on record",
+            Exit::NotWhole => "something that the agent keeps is not whole; `doctor` says what",
             Exit::RollbackFailed => "the way back to the old version failed; a person has to look",
         }
     }

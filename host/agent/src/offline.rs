@@ -61,6 +61,8 @@ pub struct Offline {
     pub progress: Option<Vec<String>>,
     /// The targets in the order of the configuration.
     pub targets: Vec<OfflineTarget>,
+    /// Where the medium is read and written.
+    pub seam: Seam,
 }
 
 /// Looks for files until the other end of `calls` is gone.
@@ -94,7 +96,9 @@ impl Watch {
         let (path, keys) = (self.offline.path.clone(), self.offline.targets.clone());
         let device = self.offline.device.clone();
         let last = std::mem::take(&mut self.last);
-        let found = Seam::Threads
+        let found = self
+            .offline
+            .seam
             .run(move || candidate::find(&path, &device, &keys, &last))
             .await;
         self.last = found.looks;
@@ -209,7 +213,7 @@ impl Watch {
             ..Limits::default()
         };
         let run = move || program::run(&command, limits);
-        if let Err(error) = Seam::Threads.run(run).await {
+        if let Err(error) = self.offline.seam.run(run).await {
             tracing::warn!(%error, "the progress of an offline update cannot be shown");
         }
     }
@@ -238,7 +242,9 @@ impl Watch {
         };
         let path = candidate.result.clone();
         let shown = path.display().to_string();
-        let wrote = Seam::Threads
+        let wrote = self
+            .offline
+            .seam
             .run(move || result::write(&path, &written))
             .await;
         if let Err(error) = wrote {

@@ -73,6 +73,21 @@ impl Device {
     }
 }
 
+/// How far the system's clock can be trusted.
+pub(crate) fn clock_quality() -> ClockQuality {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    // systemd-timesyncd and chrony's unit touch this when the clock was set from the network.
+    if Path::new("/run/systemd/timesync/synchronized").exists() {
+        ClockQuality::Synced
+    } else if now.as_millis() > u128::from(BUILD_FLOOR) {
+        ClockQuality::Floor
+    } else {
+        ClockQuality::Unset
+    }
+}
+
 impl Outside for Device {
     fn boot_id(&self) -> String {
         self.boot_id.clone()
@@ -88,17 +103,7 @@ impl Outside for Device {
     }
 
     fn clock(&self) -> ClockQuality {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        // systemd-timesyncd and chrony's unit touch this when the clock was set from the network.
-        if Path::new("/run/systemd/timesync/synchronized").exists() {
-            ClockQuality::Synced
-        } else if now.as_millis() > u128::from(BUILD_FLOOR) {
-            ClockQuality::Floor
-        } else {
-            ClockQuality::Unset
-        }
+        clock_quality()
     }
 
     fn uptime(&self) -> u64 {

@@ -46,8 +46,12 @@ pub trait Workshop: Debug + Send + Sync {
     /// Loads a component as this adapter with its configuration and grants, and keeps it durably once it could run. To take it again
     /// changes nothing. Blocks: it is compiled.
     fn take(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String>;
+    /// The same, and nothing is kept: the component is only to be tried. Blocks: it is compiled.
+    fn look(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String>;
     /// A kept component, loaded as this adapter with its configuration and grants. Blocks: it may have to be compiled.
     fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String>;
+    /// Keeps a copy of each configured component, so that there is a way back when its file is replaced. Blocks.
+    fn keep_configured(&self) {}
     /// Forgets every kept component but these. What cannot be removed stays. Blocks.
     fn tidy(&self, needed: &BTreeSet<String>) {
         let _ = needed;
@@ -61,6 +65,10 @@ pub struct NoWorkshop;
 impl Workshop for NoWorkshop {
     fn take(&self, _: &str, _: &[u8]) -> Result<AdapterSetup, String> {
         Err("this agent keeps no versions of adapters".into())
+    }
+
+    fn look(&self, _: &str, _: &[u8]) -> Result<AdapterSetup, String> {
+        Err("this agent loads no versions of adapters".into())
     }
 
     fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String> {
@@ -120,6 +128,8 @@ pub struct AdapterSetup {
     pub name: String,
     /// The loaded component.
     pub component: otahost_sandbox::Adapter,
+    /// Where its native code came from.
+    pub how: otahost_sandbox::How,
     /// What it says of itself.
     pub description: otahost_core::model::Description,
     /// What it asks for with this configuration.
@@ -128,6 +138,19 @@ pub struct AdapterSetup {
     pub config: String,
     /// What it may touch.
     pub grants: Grants,
+}
+
+/// An adapter of the configuration whose component cannot be loaded.
+#[derive(Debug, Clone)]
+pub struct FaultyAdapter {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its configuration as JSON.
+    pub config: String,
+    /// What it may touch.
+    pub grants: Grants,
+    /// What is wrong with its component, or what its component says is wrong with its configuration.
+    pub why: String,
 }
 
 /// A target as the engine needs it.
@@ -190,8 +213,10 @@ pub struct Deadlines {
 pub struct Setup {
     /// Id of the device.
     pub device: String,
-    /// Adapters in order of their names.
+    /// Adapters whose configured component was loaded. Whether they run is the engine's to say.
     pub adapters: Vec<AdapterSetup>,
+    /// The others.
+    pub faulty: Vec<FaultyAdapter>,
     /// Targets in the order of the configuration.
     pub targets: Vec<TargetSetup>,
     /// Budgets.

@@ -4,8 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use otahost::api::{ApiCall, ErrorCode, InstallView, JobView, Reply, Request, StatusView, serve};
+use otahost::api::{
+    AdapterLogs, ApiCall, DeadView, ErrorCode, InstallView, JobView, ReplayReport, Reply, Request,
+    StatusView, TakenView, serve,
+};
 use otahost_core::model::{ClockQuality, Phase, Reason};
+use otahost_sandbox::{Brief, Difference, Finding, Replay};
 use tokio::sync::mpsc;
 
 struct Bench {
@@ -93,6 +97,68 @@ fn error(code: ErrorCode) -> Vec<Reply> {
     }]
 }
 
+fn step(n: u64) -> Brief {
+    Brief {
+        n,
+        now: 0,
+        uptime: 0,
+        component: String::new(),
+        event: "timer x".into(),
+        outcome: "step".into(),
+        reason: None,
+        effects: Some(vec!["publish cloud a/b (2 bytes, QoS 1)".into()]),
+        state_changed: true,
+        fuel: 5,
+        log: vec![],
+        discarded: None,
+        replayable: true,
+    }
+}
+
+/// A replay of steps that gave the same, and of one that ended as this word says.
+fn report(last: &str) -> ReplayReport {
+    let finding = match last {
+        "differs" => Finding::Differs {
+            differences: vec![Difference {
+                what: "effect 1 (publish cloud a/b)".into(),
+                field: "payload".into(),
+                recorded: "1".into(),
+                now: "2".into(),
+            }],
+            recorded: vec![],
+            now: vec![],
+        },
+        "failed" => Finding::Failed("no migration".into()),
+        _ => Finding::Same,
+    };
+    let replay = |n, finding| Replay {
+        n,
+        event: "timer x".into(),
+        recorded_by: String::new(),
+        run_by: String::new(),
+        fuel_recorded: 5,
+        fuel_now: Some(5),
+        finding,
+    };
+    let is = |word: &str| u64::from(last == word);
+    ReplayReport {
+        version: "2".into(),
+        digest: String::new(),
+        same: if last == "none" {
+            0
+        } else {
+            2 - is("differs") - is("failed")
+        },
+        differing: is("differs"),
+        failed: is("failed"),
+        not_run: 4,
+        steps: match last {
+            "none" => vec![],
+            _ => vec![replay(3, Finding::Same), replay(5, finding)],
+        },
+    }
+}
+
 /// What the engine of this bench answers. The target's name is the phase its job ends in.
 fn answers(request: Request, follows: &mut u32) -> Vec<Reply> {
     let job_reply = |phase| Reply::Job(Box::new(job("k", phase)));
@@ -105,9 +171,13 @@ fn answers(request: Request, follows: &mut u32) -> Vec<Reply> {
             now: 0,
             clock: ClockQuality::Synced,
             safe_mode: true,
+            journal: Default::default(),
             links: vec![],
             targets: vec![],
             adapters: vec![],
+            repositories: vec![],
+            drop_ins: vec![],
+            problem: None,
             jobs: vec![],
         }))],
         Request::Jobs { key: None } => vec![Reply::Jobs(vec![job("k", Phase::Failed)])],
@@ -128,11 +198,40 @@ fn answers(request: Request, follows: &mut u32) -> Vec<Reply> {
             ("dock", Some(_)) | ("drone", None) => vec![Reply::Cleared { images: 0 }],
             _ => error(ErrorCode::UnknownTarget),
         },
-        Request::AdapterInstall { adapter, .. } | Request::AdapterRollback { adapter } => {
-            match adapter.as_str() {
-                "dji" => vec![Reply::Done],
-                _ => error(ErrorCode::UnknownAdapter),
-            }
+        Request::AdapterRollback { adapter } => match adapter.as_str() {
+            "dji" => vec![Reply::Done],
+            _ => error(ErrorCode::UnknownAdapter),
+        },
+        Request::AdapterInstall { adapter, .. } => vec![Reply::Taken(Box::new(TakenView {
+            adapter,
+            version: "2".into(),
+            digest: String::new(),
+            before: Some("1".into()),
+            trial: report("differs"),
+        }))],
+        Request::AdapterReplay { step: Some(99), .. } => error(ErrorCode::UnknownStep),
+        Request::AdapterReplay { adapter, .. } => vec![Reply::Replayed(Box::new(report(&adapter)))],
+        Request::AdapterLogs { adapter, .. } => vec![
+            Reply::Logs(Box::new(AdapterLogs {
+                adapter,
+                steps: vec![step(7)],
+                earlier: 3,
+                dead: vec![DeadView {
+                    n: 2,
+                    at: 0,
+                    event: "timer x".into(),
+                    error: "it trapped".into(),
+                    replayable: true,
+                }],
+            })),
+            Reply::Logged(Box::new(step(8))),
+        ],
+        Request::Reload => vec![Reply::Reloaded {
+            changed: vec!["C".into()],
+            wrong: vec!["W".into()],
+        }],
+        Request::AdapterInspect { .. } | Request::AdapterOffer { .. } => {
+            error(ErrorCode::UnknownAdapter)
         }
         Request::Install {
             target,
@@ -222,7 +321,7 @@ fn questions_are_answered_in_words_and_in_json() {
             serde_json::from_slice(&bench.run(&["status", "--json"]).stdout).unwrap();
         assert_eq!(status.device, "gw-7");
         assert!(
-            out(&output).ends_with("a restart after a minute, or a reboot, ends it\n"),
+            out(&output).contains("a restart after a minute, or a reboot, ends it"),
             "{}",
             out(&output)
         );
@@ -277,6 +376,95 @@ fn clear_says_how_many_images_are_allowed_again() {
         let output = bench.run(&["clear", "none"]);
         assert_eq!((code(&output), out(&output).as_str()), (5, ""));
         assert!(err(&output).contains("otahost status"), "{}", err(&output));
+    });
+}
+
+#[test]
+fn the_exit_code_of_a_replay_says_whether_all_was_the_same() {
+    let bench = Bench::new();
+    with_agent(&bench, || {
+        for (adapter, expected, said) in [
+            ("same", 0, "on version 2: 2 steps the same, 4 not run\n"),
+            (
+                "differs",
+                12,
+                "step 5 (timer x): differs\n  effect 1 (publish cloud a/b), payload: 1 -> 2\n\
+                 on version 2: 1 step the same, 1 otherwise, 4 not run\n",
+            ),
+            (
+                "failed",
+                1,
+                "step 5 (timer x): not replayed: no migration\n\
+                 on version 2: 1 step the same, 1 could not be compared, 4 not run\n",
+            ),
+            ("none", 1, "on version 2: 0 steps the same, 4 not run\n"),
+        ] {
+            let output = bench.run(&["adapter", "replay", adapter]);
+            assert_eq!((code(&output), out(&output).as_str()), (expected, said));
+            let json = bench.run(&["adapter", "replay", adapter, "--json"]);
+            let read: ReplayReport = serde_json::from_slice(&json.stdout).unwrap();
+            assert_eq!((code(&json), read), (expected, report(adapter)));
+        }
+        let one = bench.run(&["adapter", "replay", "same", "--step", "3"]);
+        assert!(out(&one).starts_with("step 3 (timer x): the same\n"));
+        let gone = bench.run(&["adapter", "replay", "same", "--step", "99"]);
+        assert_eq!(code(&gone), 5, "{}", err(&gone));
+        let both = bench.run(&["adapter", "replay", "same", "--step", "3", "--dead", "1"]);
+        assert_eq!(code(&both), 2);
+    });
+}
+
+#[test]
+fn logs_show_each_step_with_its_effects_and_what_was_set_aside() {
+    let bench = Bench::new();
+    with_agent(&bench, || {
+        let steps = |n| {
+            format!(
+                "1970-01-01 00:00:00 UTC  step {n}  timer x: step, new state (5 fuel)\n    \
+                 publish cloud a/b (2 bytes, QoS 1)\n"
+            )
+        };
+        let output = bench.run(&["adapter", "logs", "dji"]);
+        assert_eq!(code(&output), 0);
+        assert_eq!(
+            out(&output),
+            format!(
+                "3 steps before; `otahost adapter logs dji --last 4` shows all\n{}\
+                 dead letters\n  2  1970-01-01 00:00:00 UTC  timer x: it trapped\n    \
+                 `otahost adapter replay dji --dead 2`\n{}",
+                steps(7),
+                steps(8)
+            )
+        );
+        let json = bench.run(&["adapter", "logs", "dji", "--json"]);
+        let (logs, next) = out(&json)
+            .split_once('\n')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .unwrap();
+        assert_eq!(
+            serde_json::from_str::<AdapterLogs>(&logs).unwrap().steps,
+            [step(7)]
+        );
+        assert_eq!(serde_json::from_str::<Brief>(&next).unwrap(), step(8));
+    });
+}
+
+#[test]
+fn a_version_that_is_taken_is_told_with_what_it_made_of_the_record() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("dji.wasm"), "x").unwrap();
+    with_agent(&bench, || {
+        let output = bench.run(&["adapter", "install", "dji", "dji.wasm"]);
+        assert_eq!(
+            (code(&output), out(&output).as_str()),
+            (
+                0,
+                "dji runs version 2 in place of 1, on probation; `otahost adapter list` shows how it does\n\
+                 the record of the version before: 1 step the same, 1 otherwise, 4 not run\n  \
+                 step 5 (timer x): differs\n    effect 1 (publish cloud a/b), payload: 1 -> 2\n  \
+                 if it should not be so: `otahost adapter rollback dji`\n"
+            )
+        );
     });
 }
 

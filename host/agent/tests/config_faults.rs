@@ -333,7 +333,7 @@ const CASES: &[Case] = &[
     case("max_size = \"64MiB\"", "attempts = 0", "42:12", "transfer.attempts", "out of range", "from 1 to 1000"),
     case("max_size = \"64MiB\"", "backoff_first = \"2m\"", "42:17", "transfer.backoff_first", "shorter than the first", "at least as long"),
     // Files.
-    case("component = \"dji.wasm\"", "component = \"kit.wasm\"", "32:13", "adapters.dji.component", "kit.wasm does not exist", "put the file there"),
+    case("component = \"dji.wasm\"", "component = 7", "32:13", "adapters.dji.component", "must be a string, is an integer", "component = \"dji.wasm\""),
     case("{ file = \"password\" }", "{ file = \"secret\" }", "10:21", "links.cloud.password.file", "secret does not exist", "put the file there"),
     case("{ file = \"password\" }", "{ file = \"empty\" }", "10:21", "links.cloud.password.file", "is empty", "only line"),
     case("{ file = \"password\" }", "{ file = \"two-lines\" }", "10:21", "links.cloud.password.file", "more than one line", "only line"),
@@ -466,7 +466,7 @@ fn all_faults_are_found_at_once_in_the_order_of_the_file() {
         .replace("id = \"gw-7\"\n", "id = 1\nserial = 2\n")
         .replace("DIR/data", "DIR/slots/b/data")
         .replace("trust = \"unsigned\"\n", "")
-        .replace("dji.wasm", "none.wasm");
+        .replace("\"dji.wasm\"", "1");
     let faults = place.read(&text).unwrap_err();
     let keys: Vec<_> = faults.findings.iter().map(|f| f.key.as_str()).collect();
     assert_eq!(

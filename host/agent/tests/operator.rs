@@ -143,6 +143,7 @@ impl Bench {
             let setup = Setup {
                 device: "gw-7".into(),
                 adapters: vec![],
+                faulty: vec![],
                 targets: vec![target("dock"), target("drone")],
                 transfer: TransferSetup {
                     attempts: 8,

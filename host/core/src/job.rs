@@ -28,8 +28,8 @@ pub const OPERATOR: &str = "operator";
 pub const MAX_HISTORY: usize = 64;
 /// How often one activation or reboot is tried before the job gives up on it.
 pub const MAX_TRIES: u32 = 3;
-/// How often confirming, or the way back, is tried: a boot selector may be held by another program for a while. With the
-/// growing waits between two tries of the way back this is some four minutes.
+/// How often the boot selector is tried at switching, at confirming and on the way back: it may be held by another program for a
+/// while. With the growing waits between two tries of switching and of the way back this is some four minutes.
 pub const MAX_SELECTOR_TRIES: u32 = 8;
 /// How often a new version that came up may have its boot tries given back after a power cut. Beyond that an image that dies
 /// after the agent's start would never fall back.
@@ -127,6 +127,10 @@ pub struct Job {
     pub owner: String,
     /// What was asked.
     pub plan: JobPlan,
+    /// State version of the release of the adapter that wrote the plan's context; none for the operator's jobs, and for those of an
+    /// agent that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_version: Option<u32>,
     /// True when a person or platform asked for it just then; false when an adapter found it by itself (polling).
     #[serde(default)]
     pub commanded: bool,
@@ -218,6 +222,7 @@ impl Job {
             id,
             owner: owner.to_owned(),
             plan,
+            context_version: None,
             commanded: true,
             phase: Phase::Queued,
             paused: false,

@@ -576,6 +576,42 @@ fn a_selector_that_cannot_be_read_for_a_while_does_not_cost_a_good_version() {
 }
 
 #[test]
+fn a_switch_that_the_selector_refuses_is_tried_with_growing_waits_and_then_taken_back() {
+    let refused = || Input::FlashFailed(Reason::new("activate", "activate", "it is held"));
+    let mut job = at_activating();
+    let mut waits = Vec::new();
+    let last = loop {
+        let applied = drive(&mut job, [refused()]);
+        match &applied {
+            Applied::Changed(actions) if matches!(actions[..], [Action::ActivateIn(_)]) => {
+                let [Action::ActivateIn(wait)] = actions[..] else {
+                    unreachable!()
+                };
+                waits.push(wait);
+            }
+            _ => break applied,
+        }
+    };
+    assert_eq!(last, changed(&[Action::RollBack]));
+    assert!(
+        waits.is_sorted() && waits.iter().sum::<Millis>() > 120_000,
+        "{waits:?}"
+    );
+    // What another fault stopped is not tried again, and one that passes costs nothing.
+    assert_eq!(
+        drive(&mut at_activating(), [flash_failed()]),
+        changed(&[Action::RollBack])
+    );
+    assert_eq!(
+        drive(
+            &mut at_activating(),
+            [refused(), Input::Activated { reboot: true }]
+        ),
+        changed(&[Action::Reboot])
+    );
+}
+
+#[test]
 fn the_way_back_is_tried_with_growing_waits_and_given_up_in_the_end() {
     let mut job = at_reboot();
     drive(

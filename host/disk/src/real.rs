@@ -59,13 +59,7 @@ impl RealDisk {
             )
         };
         create_durably(data_dir).map_err(named)?;
-        let lock = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(data_dir.join(LOCK))
-            .map_err(named)?;
+        let lock = open_lock(data_dir).map_err(named)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -85,6 +79,34 @@ impl RealDisk {
             modes: PRIVATE,
             _lock: Some(lock),
         })
+    }
+
+    /// The disk of a data directory that is only to be looked at: nothing is made, and nothing is locked. What an agent at work changes
+    /// meanwhile may be seen by half.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn to_look_at(data_dir: &Path) -> io::Result<RealDisk> {
+        let data = Dir::open_ambient_dir(data_dir, cap_std::ambient_authority()).map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!(
+                    "cannot look at the data directory {}: {e}",
+                    data_dir.display()
+                ),
+            )
+        })?;
+        Ok(RealDisk {
+            data: Some(data),
+            modes: PRIVATE,
+            _lock: None,
+        })
+    }
+
+    /// Whether an agent has this data directory now.
+    pub fn is_in_use(data_dir: &Path) -> bool {
+        let lock = File::open(data_dir.join(LOCK)).or_else(|_| File::open(data_dir));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// A disk without a data directory: it serves the operator's paths and locks nothing, to look at slots while an agent runs.
@@ -147,6 +169,31 @@ impl RealDisk {
             capacity: None,
             writable: how != Open::Read,
         })
+    }
+}
+
+/// The file that is locked. Where nothing can be made any more, on a full disk or a read-only one, the agent has to run all the same: what is
+/// there is locked, if need be the directory itself.
+fn open_lock(data_dir: &Path) -> io::Result<File> {
+    let path = data_dir.join(LOCK);
+    let made = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    match made {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            File::open(&path).or_else(|_| File::open(data_dir))
+        }
+        made => made,
     }
 }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use otahost_disk::sim::{Controls, Image, Loss, Op, Record, Replay, SimDisk};
+use otahost_disk::sim::{Controls, Image, Loss, Op, Record, Replay, SimDisk, Trouble, Where};
 use otahost_disk::{Disk, Open, Place};
 
 const SEEDS: u64 = 200;
 
 fn losses() -> impl Iterator<Item = Loss> {
-    [Loss::AllDropped, Loss::AllKept]
+    [Loss::AllDropped, Loss::AllKept, Loss::NamesKept]
         .into_iter()
         .chain((0..SEEDS).map(Loss::Seeded))
+        .chain((0..SEEDS).map(Loss::Torn))
 }
 
 fn file(name: &str) -> Place {
@@ -79,7 +80,7 @@ fn a_replaced_file_is_the_old_or_the_new_one_at_every_cut() {
 fn a_replacement_without_the_sync_of_the_file_is_found_out() {
     let broken = broken_replacements(Controls {
         skip_file_sync: true,
-        skip_dir_sync: false,
+        ..Controls::default()
     });
     assert!(
         broken.iter().any(|(_, loss)| *loss == Loss::AllDropped),
@@ -96,8 +97,8 @@ fn a_replacement_without_the_sync_of_the_file_is_found_out() {
 #[test]
 fn a_replacement_without_the_sync_of_the_directory_is_found_out() {
     let broken = broken_replacements(Controls {
-        skip_file_sync: false,
         skip_dir_sync: true,
+        ..Controls::default()
     });
     assert!(
         broken.iter().any(|(_, loss)| *loss == Loss::AllDropped),
@@ -537,4 +538,144 @@ fn links_and_removed_directories_last_when_the_directory_above_is_synced() {
     assert_eq!(disk.image(Loss::AllDropped).read(&file("d/f")), some(b"1"));
     disk.sync_dir(&here.parent()).unwrap();
     assert_eq!(disk.image(Loss::AllDropped).read(&file("d/f")), None);
+}
+
+#[test]
+fn of_the_last_write_only_some_sectors_arrive_and_all_of_what_came_before() {
+    let disk = disk_with(&[("f", &[0; 4096])]);
+    let f = disk.open(&file("f"), Open::Write).unwrap();
+    f.write_at(&[1; 2048], 0).unwrap();
+    f.write_at(&[2; 2048], 1024).unwrap();
+    let mut found = BTreeSet::new();
+    for seed in 0..SEEDS {
+        let left = disk.image(Loss::Torn(seed)).read(&file("f")).unwrap();
+        assert_eq!(left.len(), 4096);
+        assert_eq!(left[..1024], [1; 1024], "what came before");
+        assert_eq!(left[3072..], [0; 1024], "what nobody wrote");
+        let sectors: Vec<u8> = left.chunks(512).map(|sector| sector[0]).collect();
+        assert!(
+            left.chunks(512).all(|s| s.iter().all(|b| *b == s[0])),
+            "whole sectors"
+        );
+        assert_ne!(sectors[2..6], [2; 4], "it never arrives whole");
+        found.insert(sectors);
+    }
+    assert!(found.len() > 5, "{found:?}");
+    // And nothing is torn that was synced.
+    f.sync().unwrap();
+    let torn = disk.image(Loss::Torn(1));
+    assert_eq!(torn, disk.image(Loss::AllDropped));
+}
+
+#[test]
+fn a_torn_write_that_grows_a_file_leaves_a_length_it_could_have() {
+    let disk = disk_with(&[("f", &[1; 100])]);
+    let f = disk.open(&file("f"), Open::Write).unwrap();
+    f.write_at(&[2; 2000], 100).unwrap();
+    let lengths: BTreeSet<usize> = (0..SEEDS)
+        .map(|seed| {
+            let left = disk.image(Loss::Torn(seed)).read(&file("f")).unwrap();
+            assert_eq!(left[..100], [1; 100]);
+            left.len()
+        })
+        .collect();
+    let possible = BTreeSet::from([100, 512, 1024, 1536, 2048, 2100]);
+    assert!(lengths.is_subset(&possible), "{lengths:?}");
+    assert!(lengths.len() > 3, "{lengths:?}");
+}
+
+#[test]
+fn names_may_last_before_what_they_name() {
+    let disk = disk_with(&[("f", b"old")]);
+    let n = disk.open(&file("n"), Open::Create).unwrap();
+    n.write_at(b"new", 0).unwrap();
+    disk.rename(&file("n"), &file("f")).unwrap();
+    let left = disk.image(Loss::NamesKept);
+    assert_eq!(left.read(&file("f")).as_deref(), Some(&b""[..]));
+    assert_eq!(left.read(&file("n")), None);
+    n.sync().unwrap();
+    assert_eq!(disk.image(Loss::NamesKept).read(&file("f")), some(b"new"));
+}
+
+#[test]
+fn a_sync_can_be_left_out_at_one_place_alone() {
+    let disk = disk_with(&[("a/f", b"old"), ("b/f", b"old")]);
+    disk.set_controls(Controls {
+        skip_file_sync_at: Some("a/f"),
+        skip_dir_sync_at: Some("{data}/b"),
+        ..Controls::default()
+    });
+    for dir in ["a", "b"] {
+        let f = disk.open(&file(&format!("{dir}/f")), Open::Write).unwrap();
+        f.write_at(b"new", 0).unwrap();
+        f.sync().unwrap();
+        disk.open(&file(&format!("{dir}/g")), Open::Create).unwrap();
+        disk.sync_dir(&file(dir)).unwrap();
+    }
+    let left = disk.image(Loss::AllDropped);
+    let read = |name: &str| left.read(&file(name));
+    assert_eq!((read("a/f"), read("b/f")), (some(b"old"), some(b"new")));
+    assert_eq!((read("a/g"), read("b/g")), (some(b""), None));
+}
+
+#[test]
+fn what_a_failed_sync_was_to_make_durable_is_read_until_the_power_goes_and_never_comes_back() {
+    let disk = disk_with(&[("f", &[0; 1024])]);
+    let f = disk.open(&file("f"), Open::Write).unwrap();
+    f.write_at(&[1; 512], 0).unwrap();
+    disk.fail_after(0, std::io::ErrorKind::Other);
+    f.sync().unwrap_err();
+    let read = |disk: &SimDisk| disk.read_outside(&file("f")).unwrap();
+    assert_eq!(read(&disk)[..512], [1; 512]);
+    f.write_at(&[2; 512], 512).unwrap();
+    f.sync().unwrap();
+    for loss in losses() {
+        let left = disk.image(loss).read(&file("f")).unwrap();
+        assert_eq!((left[0], left[512]), (0, 2), "{loss:?}");
+    }
+    // What is written again lasts.
+    f.write_at(&[3; 512], 0).unwrap();
+    f.sync().unwrap();
+    let left = disk.image(Loss::AllDropped).read(&file("f")).unwrap();
+    assert_eq!((left[0], left[512]), (3, 2));
+    let record = disk.record();
+    assert_eq!(
+        record.image_after(record.ops.len(), Loss::AllKept),
+        disk.image(Loss::AllKept)
+    );
+}
+
+#[test]
+fn a_disk_in_trouble_refuses_what_it_cannot_do_and_no_more() {
+    let disk = disk_with(&[("f", &[0; 1024])]);
+    let f = disk.open(&file("f"), Open::Write).unwrap();
+    let kind = |result: std::io::Result<()>| result.map_err(|e| e.kind());
+    let tries = || {
+        [
+            kind(f.write_at(&[1], 0)),
+            kind(f.set_len(2048).and_then(|()| f.set_len(1024))),
+            kind(f.sync()),
+            kind(disk.open(&file("f"), Open::Write).map(drop)),
+            kind(disk.open(&file("n"), Open::Create).map(drop)),
+            kind(f.read_exact_at(&mut [0], 0)),
+        ]
+    };
+    use std::io::ErrorKind::{Other, ReadOnlyFilesystem, StorageFull};
+    let (full, ro, other) = (Err(StorageFull), Err(ReadOnlyFilesystem), Err(Other));
+    for (trouble, expected) in [
+        (Trouble::Full, [Ok(()), full, Ok(()), Ok(()), full, Ok(())]),
+        (Trouble::ReadOnly, [ro, ro, Ok(()), ro, ro, Ok(())]),
+        (
+            Trouble::Failing,
+            [other, other, other, Ok(()), other, Ok(())],
+        ),
+        (Trouble::Unreadable, [other; 6]),
+    ] {
+        disk.set_trouble(Some((Where::Data, trouble)));
+        assert_eq!(tries(), expected, "{trouble:?}");
+        disk.set_trouble(Some((Where::Operator, trouble)));
+        assert_eq!(f.write_at(&[1], 0).map_err(|e| e.kind()), Ok(()));
+    }
+    disk.set_trouble(None);
+    assert_eq!(tries(), [Ok(()); 6]);
 }

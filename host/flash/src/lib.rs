@@ -219,6 +219,11 @@ pub trait Flasher: Debug + Send + Sync {
         let _ = staged;
         Ok(())
     }
+    /// What runs without having been confirmed, for an agent that has lost its memory of it: enough of it to confirm it or to roll it
+    /// back. `None` for a flasher that keeps nothing of the kind outside of its own files.
+    fn on_trial(&self) -> Result<Option<Staged>, FlashError> {
+        Ok(None)
+    }
     /// Makes the new payload permanent, and reads back that it is. Fails when another one runs.
     fn confirm(&self, staged: &Staged) -> Result<(), FlashError>;
     /// Makes the old one the next to run and the new one bad, and reads back that it is. [`FlashError::NoWayBack`] when it cannot: then

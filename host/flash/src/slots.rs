@@ -9,7 +9,7 @@ use std::sync::Arc;
 use otahost_disk::{Disk, DiskFile, Open, Place};
 
 use crate::boot::{BootSelector, BootState, Slot, SlotState};
-use crate::staging::{FileStage, read_back};
+use crate::staging::{FileStage, read_back, room};
 use crate::{Activation, FlashError, Flasher, SlotLine, Stage, Staged, Standing, Work};
 
 /// Boots a new payload gets to prove itself. An agent that comes up gives them back ([`Flasher::rearm`]), so this is for what happens
@@ -158,8 +158,7 @@ impl Flasher for Slots {
         let capacity = if file.is_device() {
             Some(length)
         } else {
-            // What the file has already is there to be written over, whether or not it is resumed: a file that is cut first would
-            // have to find its space anew.
+            // A file that is cut first would have to find its space anew.
             let free = self.disk.free_space(self.place(slot));
             free.map_err(|error| {
                 FlashError::medium(
@@ -167,7 +166,7 @@ impl Flasher for Slots {
                     &error,
                 )
             })?
-            .map(|free| free.saturating_add(length))
+            .map(|free| room(free, length))
         };
         // The running slot first: at no moment may the next to boot be a slot that is bad.
         let state = self.point_at(state, state.booted)?;
@@ -253,6 +252,19 @@ impl Flasher for Slots {
             return Ok(());
         }
         self.set(slot, SlotState::Trial { tries: TRIES }).map(drop)
+    }
+
+    fn on_trial(&self) -> Result<Option<Staged>, FlashError> {
+        let state = self.selector.read()?;
+        let runs = state.booted;
+        Ok(match state.of(runs) {
+            SlotState::Trial { .. } => Some(Staged {
+                place: runs.name().to_owned(),
+                len: 0,
+                sha256: String::new(),
+            }),
+            SlotState::Good | SlotState::Bad => None,
+        })
     }
 
     fn confirm(&self, staged: &Staged) -> Result<(), FlashError> {

@@ -10,6 +10,14 @@ use crate::{FlashError, Stage, Staged};
 /// Bytes that are read back at once.
 const BLOCK: u64 = 1024 * 1024;
 
+/// So much of a file system is never staged into: the journal, the adapters and the boot selector may lie on the same one.
+const RESERVE: u64 = 4 << 20;
+
+/// Most bytes a file can take: what it has already is there to be written over, whether or not it is resumed.
+pub(crate) fn room(free: u64, length: u64) -> u64 {
+    free.saturating_sub(RESERVE).saturating_add(length)
+}
+
 /// A file or device that takes a payload.
 #[derive(Debug)]
 pub(crate) struct FileStage {
@@ -140,10 +148,9 @@ impl StagingDir {
         let begin = || {
             let file = disk.open(&place, Open::Create)?;
             disk.sync_dir(&Place::data(""))?;
-            // What the file has already is there to be written over, whether or not it is resumed.
             let free = disk.free_space(&place)?;
             let length = file.len()?;
-            Ok((file, free.map(|free| free.saturating_add(length))))
+            Ok((file, free.map(|free| room(free, length))))
         };
         let (file, capacity) = begin().map_err(|error| {
             FlashError::medium(&format!("cannot stage in {}", self.place), &error)

@@ -190,6 +190,7 @@ fn without_syncs_of_files_or_of_directories_it_would_not() {
         let controls = Controls {
             skip_file_sync,
             skip_dir_sync,
+            ..Controls::default()
         };
         let disk = Arc::new(SimDisk::from_image(device()));
         update(&disk, &tar(&old()));

@@ -10,12 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use otahost_disk::DiskFile;
 use redb::StorageBackend;
 
+use crate::snapshot::{LEFT_OPEN, STATE_BYTE};
+
 /// Bytes the journal's file has at least.
 pub(crate) const PREALLOCATED: u64 = 8 << 20;
 
+/// Most bytes of a store that are taken into memory. Every store of rows has a bound, and all together stay far below this.
+const MAX_IN_MEMORY: u64 = 512 << 20;
+
 /// Our page in front of redb's bytes, as large as redb's pages so that theirs stay aligned.
 const HEADER: u64 = 4096;
-const MAGIC: [u8; 8] = *b"otajrnl1";
+const MAGIC: [u8; 8] = *b"otajrnl2";
 /// Magic, then length, high-water mark, and both again with all bits turned.
 const USED: usize = 40;
 
@@ -122,6 +127,26 @@ impl Backend {
         })
     }
 
+    /// True when the store in it was not closed: its process died, or its medium failed.
+    pub(crate) fn was_left_open(&self) -> io::Result<bool> {
+        if self.header().len <= STATE_BYTE {
+            return Ok(false);
+        }
+        let mut state = [0];
+        self.file.read_exact_at(&mut state, HEADER + STATE_BYTE)?;
+        Ok(state[0] & LEFT_OPEN != 0)
+    }
+
+    /// The store's bytes.
+    pub(crate) fn content(&self) -> io::Result<Vec<u8>> {
+        read_store(self.file.as_ref(), self.header().len)
+    }
+
+    /// The bytes of a store whose header is lost: everything behind it.
+    pub(crate) fn content_without_header(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
+        read_store(file, file.len()?.saturating_sub(HEADER))
+    }
+
     fn header(&self) -> MutexGuard<'_, Header> {
         self.header.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,6 +167,18 @@ impl Backend {
         **header = new;
         Ok(())
     }
+}
+
+fn read_store(file: &dyn DiskFile, len: u64) -> io::Result<Vec<u8>> {
+    if len > MAX_IN_MEMORY {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has {len} bytes, too many to be looked at in memory"),
+        ));
+    }
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, HEADER)?;
+    Ok(bytes)
 }
 
 impl StorageBackend for Backend {

@@ -17,11 +17,8 @@ pub enum JournalError {
         /// What the disk said.
         source: Arc<io::Error>,
     },
-    /// The file is there and is no sound journal. Nothing was changed: a new one would forget every job.
-    #[error(
-        "the journal {place} is damaged: {why}; the agent does not replace it by itself, because that would forget every job and adapter state; \
-         to start afresh, move this file aside and start the agent again"
-    )]
+    /// The file is there and is no sound journal. Nothing was changed.
+    #[error("the journal {place} is damaged: {why}")]
     Corrupt {
         /// The journal's file.
         place: Place,

@@ -4,15 +4,22 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use otahost_disk::{Disk, Open, Place};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
 
 use crate::backend::{Backend, Unusable};
+use crate::seal::{seal, unseal};
 use crate::{JournalError, Key};
 
 /// A device keeps its working set of rows in memory anyway.
 const CACHE_BYTES: usize = 1 << 20;
 
-const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+pub(crate) const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> =
+    TableDefinition::new("rows");
+
+/// An encoded key and its sealed value.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
 
 /// One change of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +63,7 @@ impl Journal {
     /// that had returned, or the one that was under way. Every page in use is checked.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] when the file is no sound journal: it is left as it is, for the operator to move aside.
+    /// [`JournalError::Corrupt`] when the file is no sound journal: it is left as it is. [`Journal::restore`] puts it aside.
     /// [`JournalError::Open`] when the disk fails.
     pub fn open(disk: Arc<dyn Disk>, place: Place) -> Result<Journal, JournalError> {
         let failed = |e: io::Error| JournalError::Open {
@@ -89,11 +96,23 @@ impl Journal {
             }
             Err(e) => return Err(failed(e)),
         };
-        Ok(Journal {
+        Ok(Journal::from_parts(place, database))
+    }
+
+    pub(crate) fn from_parts(place: Place, database: Database) -> Journal {
+        Journal {
             place,
             database,
             failed: OnceLock::new(),
-        })
+        }
+    }
+
+    /// The same journal under its new name.
+    pub(crate) fn at(self, place: &Place) -> Journal {
+        Journal {
+            place: place.clone(),
+            ..self
+        }
     }
 
     /// Makes the changes in order, all of them or none, durable when this returns.
@@ -125,7 +144,8 @@ impl Journal {
             for change in changes {
                 match change {
                     Change::Put(key, value) => {
-                        rows.insert(key.encode().as_slice(), value.as_slice())?;
+                        let key = key.encode();
+                        rows.insert(key.as_slice(), seal(&key, value).as_slice())?;
                     }
                     Change::Delete(key) => {
                         rows.remove(key.encode().as_slice())?;
@@ -141,36 +161,58 @@ impl Journal {
     /// rollback, leaves alone what a newer one kept.
     ///
     /// # Errors
-    /// [`JournalError::Read`] when the disk fails.
+    /// [`JournalError::Read`] when the disk fails, [`JournalError::Corrupt`] when a value is not what was committed.
     pub fn load(&self) -> Result<Vec<(Key, Vec<u8>)>, JournalError> {
-        let read = || -> Result<Vec<_>, redb::Error> {
+        unseal_rows(&self.place, self.raw_rows()?.into_iter())
+    }
+
+    /// Every row, also of kinds this version does not know.
+    pub(crate) fn raw_rows(&self) -> Result<Vec<Row>, JournalError> {
+        let read = || -> Result<Vec<Row>, redb::Error> {
             let table = self.database.begin_read()?.open_table(ROWS)?;
             let mut rows = Vec::new();
             for row in table.iter()? {
                 let (key, value) = row?;
-                rows.push((Key::decode(key.value()), value.value().to_vec()));
+                rows.push((key.value().to_vec(), value.value().to_vec()));
             }
             Ok(rows)
         };
-        let rows = read().map_err(|e| self.unreadable(&e))?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.ok()?, value)))
-            .collect())
+        read().map_err(|e| self.unreadable(&e))
+    }
+
+    /// Puts rows as they are, durably.
+    pub(crate) fn put_raw(&self, rows: Vec<Row>) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut table = transaction.open_table(ROWS)?;
+            for (key, value) in rows {
+                table.insert(key.as_slice(), value.as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
     }
 
     /// One row's value.
     ///
     /// # Errors
-    /// [`JournalError::Read`] when the disk fails.
+    /// [`JournalError::Read`] when the disk fails, [`JournalError::Corrupt`] when the value is not what was committed.
     pub fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, JournalError> {
+        let encoded = key.encode();
         let read = || -> Result<Option<Vec<u8>>, redb::Error> {
             let table = self.database.begin_read()?.open_table(ROWS)?;
             Ok(table
-                .get(key.encode().as_slice())?
+                .get(encoded.as_slice())?
                 .map(|value| value.value().to_vec()))
         };
-        read().map_err(|e| self.unreadable(&e))
+        let sealed = read().map_err(|e| self.unreadable(&e))?;
+        sealed
+            .map(|sealed| match unseal(&encoded, &sealed) {
+                Some(value) => Ok(value.to_vec()),
+                None => Err(changed(&self.place, key)),
+            })
+            .transpose()
     }
 
     /// The journal's file.
@@ -193,8 +235,34 @@ impl Journal {
     }
 }
 
+/// The rows of kinds this version knows.
+pub(crate) fn unseal_rows(
+    place: &Place,
+    rows: impl Iterator<Item = Row>,
+) -> Result<Vec<(Key, Vec<u8>)>, JournalError> {
+    let mut known = Vec::new();
+    for (encoded, sealed) in rows {
+        let Ok(key) = Key::decode(&encoded) else {
+            continue;
+        };
+        let value = unseal(&encoded, &sealed).ok_or_else(|| changed(place, &key))?;
+        known.push((key, value.to_vec()));
+    }
+    Ok(known)
+}
+
+fn changed(place: &Place, key: &Key) -> JournalError {
+    JournalError::Corrupt {
+        place: place.clone(),
+        why: format!("its row {key} is not what was committed"),
+    }
+}
+
 /// Opens or starts the store in a backend, checks all of it, and makes sure that the table is there.
-fn open_store(backend: Backend, place: &Place) -> Result<Database, JournalError> {
+pub(crate) fn open_store(
+    backend: impl StorageBackend,
+    place: &Place,
+) -> Result<Database, JournalError> {
     let corrupt = |why: String| JournalError::Corrupt {
         place: place.clone(),
         why,

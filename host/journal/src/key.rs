@@ -113,6 +113,9 @@ mod tag {
     pub(super) const KEPT: u8 = 17;
 }
 
+/// The largest tag. Every kind has one from 1 on.
+pub(crate) const KINDS: u8 = tag::KEPT;
+
 /// Ends a string. A zero byte in a string is written as 00 FF, which sorts behind the end and before every other byte.
 const END: [u8; 2] = [0, 1];
 

@@ -10,9 +10,15 @@ mod error;
 mod journal;
 mod json;
 mod key;
+mod restore;
+mod salvage;
+mod seal;
+mod snapshot;
 
 pub use committer::Committer;
 pub use error::JournalError;
 pub use journal::{Change, Journal};
 pub use json::{from_json, json};
 pub use key::Key;
+pub use restore::{Damage, Restored};
+pub use salvage::is_salvaging;

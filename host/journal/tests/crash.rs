@@ -175,7 +175,7 @@ fn a_journal_without_syncs_of_its_file_is_found_out() {
         Image::new(),
         Controls {
             skip_file_sync: true,
-            skip_dir_sync: false,
+            ..Controls::default()
         },
     );
     let faults = faults(&life, |_| vec![Loss::AllDropped]);
@@ -187,8 +187,8 @@ fn a_journal_without_the_sync_of_its_name_is_found_out() {
     let life = live(
         Image::new(),
         Controls {
-            skip_file_sync: false,
             skip_dir_sync: true,
+            ..Controls::default()
         },
     );
     let faults = faults(&life, |_| vec![Loss::AllDropped]);

@@ -184,8 +184,7 @@ fn a_file_that_is_no_journal_is_named_and_left_alone() {
         let refused = open(&disk).unwrap_err();
         assert!(matches!(refused, JournalError::Corrupt { .. }), "{refused}");
         assert!(
-            refused.to_string().contains("{data}/journal")
-                && refused.to_string().contains("move this file aside"),
+            refused.to_string().contains("{data}/journal is damaged"),
             "{refused}"
         );
         assert_eq!(disk.image(Loss::AllKept), image);

@@ -17,6 +17,7 @@ mod backoff;
 mod connection;
 mod driver;
 mod names;
+mod silence;
 mod subscriptions;
 
 use std::fmt;
@@ -55,7 +56,8 @@ pub struct MqttOptions {
     pub password: Option<Vec<u8>>,
     /// PEM certificates to trust for `mqtts`; without them the platform's.
     pub ca_pem: Option<Vec<u8>>,
-    /// Silence after which the client pings, in whole seconds from 1 to 65,535. Default 30 s.
+    /// Silence after which the broker is asked whether it is there, and how long it may take to answer, in whole seconds from 1 to 65,535.
+    /// Default 30 s.
     pub keep_alive: Duration,
     /// Limit for TCP, TLS and CONNACK together, and for a SUBACK; in whole seconds, at least 1. Default 10 s.
     pub connect_timeout: Duration,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use otahost_lab::mosquitto::{Mosquitto, MosquittoOptions};
 use otahost_lab::tls;
 use otahost_links::mqtt::{MAX_PAYLOAD, MqttOptions};
-use otahost_links::{LinkEvent, Token};
+use otahost_links::{LinkCommand, LinkEvent, Token};
 use rumqttc::PublishOptions;
 use support::{AnyBroker, LIMIT, Peer, Running, options, proxy};
 use tokio::sync::mpsc;
@@ -49,6 +49,7 @@ on_both_brokers!(
     an_agent_that_stands_still_in_both_directions_is_freed,
     qos_0_is_delivered_when_written,
     a_broker_that_says_nothing_is_given_up,
+    a_line_that_carries_nothing_is_given_up_also_while_telemetry_goes_out,
 );
 
 async fn m01_subscriptions_live_again_after_each_of_three_broker_deaths(mut broker: AnyBroker) {
@@ -473,6 +474,40 @@ async fn qos_0_is_delivered_when_written(broker: AnyBroker) {
     let (token, ..) = link.wait_message().await;
     // rumqttd raises the QoS to the subscription's.
     assert!(token.packet == 0 || matches!(broker, AnyBroker::Embedded(_)));
+}
+
+async fn a_line_that_carries_nothing_is_given_up_also_while_telemetry_goes_out(broker: AnyBroker) {
+    let proxy = proxy(&broker);
+    let mut link = Running::up(
+        MqttOptions {
+            keep_alive: Duration::from_secs(1),
+            ..options(proxy.port())
+        },
+        &["in"],
+    )
+    .await;
+    proxy.forget();
+    // Always sent before the client would ping, and never answered.
+    let commands = link.commands.clone();
+    let telemetry = async {
+        for id in 1.. {
+            let publication = LinkCommand::Publish {
+                id,
+                topic: "telemetry".into(),
+                payload: b"x".to_vec(),
+                qos: 0,
+                retain: false,
+            };
+            commands.send(publication).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let reason = tokio::select! {
+        reason = link.wait_down() => reason,
+        () = telemetry => unreachable!("it never ends"),
+    };
+    assert!(reason.contains("answered nothing for 1 s"), "{reason}");
+    link.wait_up().await;
 }
 
 async fn a_broker_that_says_nothing_is_given_up(broker: AnyBroker) {

@@ -6,10 +6,10 @@
 //! decay, mistakes and other versions. Who may write into the agent's own directory could as well replace the agent's state.
 
 mod header;
+mod inspect;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +19,8 @@ use self::header::{HEADER, Header, sha256};
 use crate::child::ChildLimits;
 use crate::compiled::{Compiled, EngineId, engine_version};
 use crate::failure::LoadError;
-use crate::sandbox::{Adapter, Sandbox, hex};
+use crate::how::{How, Loaded, Why};
+use crate::sandbox::{Sandbox, hex};
 
 /// Ending of our files.
 const ENDING: &str = ".cwasm";
@@ -59,78 +60,34 @@ pub enum Compile<'a> {
     },
 }
 
-/// An adapter that is ready to run, and where its native code came from.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The adapter.
-    pub adapter: Adapter,
-    /// Where its code came from.
-    pub how: How,
-    /// Why its code could not be kept for the next start, if so: the adapter runs all the same.
-    pub not_kept: Option<String>,
-}
-
-/// Where native code came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum How {
-    /// From the cache.
-    Cached,
-    /// It was compiled just now.
-    Compiled {
-        /// Why the cache did not serve.
-        why: Why,
-    },
-}
-
-/// Why the cache did not serve. `Display` gives the words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Why {
-    /// This component was never compiled here, or its code had to make room.
-    Absent,
-    /// There is code of it, made by another release of the engine (named), or with other settings or for another processor.
-    OtherEngine(String),
-    /// The file is not as it was written. It was replaced.
-    Damaged(String),
-    /// The file could not be read.
-    Unreadable(String),
-    /// The engine refused the code. It was replaced.
-    Refused(String),
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Compile<'_> {
+    fn make(self, sandbox: &Sandbox, name: &str, component: &[u8]) -> Result<Compiled, LoadError> {
         match self {
-            Why::Absent => f.write_str("the cache has no native code of it"),
-            Why::OtherEngine(version) => write!(
-                f,
-                "its native code in the cache was made by wasmtime {version} with other settings, for another processor, or by another release than this"
-            ),
-            Why::Damaged(what) => {
-                write!(
-                    f,
-                    "its native code in the cache is damaged ({what}) and is replaced"
-                )
-            }
-            Why::Unreadable(what) => {
-                write!(f, "its native code in the cache cannot be read ({what})")
-            }
-            Why::Refused(what) => {
-                write!(
-                    f,
-                    "the engine refuses its native code in the cache ({what}), which is replaced"
-                )
+            Compile::Here => sandbox.compile(name, component),
+            Compile::InChild { program, limits } => {
+                sandbox.compile_in_child(name, program, component, limits)
             }
         }
     }
 }
 
-impl fmt::Display for How {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            How::Cached => f.write_str("loaded from the cache"),
-            How::Compiled { why } => write!(f, "compiled: {why}"),
-        }
+impl Sandbox {
+    /// Audits, compiles and type-checks a component where this says, without a cache. `name` is only used in messages.
+    ///
+    /// # Errors
+    /// As for [`Cache::load`].
+    pub fn load_by(
+        &self,
+        name: &str,
+        component: &[u8],
+        compile: Compile<'_>,
+    ) -> Result<Loaded, LoadError> {
+        let compiled = compile.make(self, name, component)?;
+        Ok(Loaded {
+            adapter: self.load_compiled(name, &compiled)?,
+            how: How::Compiled { why: Why::NoCache },
+            not_kept: None,
+        })
     }
 }
 
@@ -221,12 +178,7 @@ impl Cache {
             },
             Err(why) => why,
         };
-        let compiled = match compile {
-            Compile::Here => sandbox.compile(name, component)?,
-            Compile::InChild { program, limits } => {
-                sandbox.compile_in_child(name, program, component, limits)?
-            }
-        };
+        let compiled = compile.make(sandbox, name, component)?;
         // A component that does not fit the contract is not worth its place.
         let adapter = sandbox.load_compiled(name, &compiled)?;
         let not_kept = self.keep(&key, &compiled).err();

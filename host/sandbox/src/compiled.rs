@@ -2,27 +2,36 @@
 //!
 //! The engine runs native code as it is; whoever gives it other bytes than the compiler's has given up the sandbox. So native code is a
 //! type of its own, which only this crate makes: from the compiler in this process, from the compiler in a process of our own
-//! executable, and from a cache file whose digest and maker were checked.
+//! executable, and from a cache file whose digest and maker were checked. Code that was made elsewhere comes here only with a signature:
+//! see `precompiled`.
 
+#[cfg(feature = "compiler")]
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+#[cfg(feature = "compiler")]
 use aws_lc_rs::digest::{Context, SHA256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, ModuleVersionStrategy};
 
+#[cfg(feature = "compiler")]
 use crate::failure::LoadError;
+#[cfg(feature = "compiler")]
 use crate::sandbox::{Adapter, Sandbox, invalid};
+#[cfg(feature = "compiler")]
 use crate::text::plain;
 
+#[cfg(feature = "compiler")]
 /// Most bytes of the engine's reason for refusing code.
 const MAX_REASON: usize = 1024;
 
 /// What native code depends on besides the component: the release of the engine, its settings, and the features of the processor as the
 /// engine judges them. The same in two processes of one executable on one device.
+#[cfg(feature = "compiler")]
 pub(crate) type EngineId = [u8; 32];
 
 /// Native code of one component for one engine.
+#[cfg(feature = "compiler")]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Compiled {
     pub(crate) component: String,
@@ -30,6 +39,7 @@ pub struct Compiled {
     pub(crate) code: Vec<u8>,
 }
 
+#[cfg(feature = "compiler")]
 impl Compiled {
     /// Identity of the component it was made from: `"sha256:<hex>"`.
     pub fn component(&self) -> &str {
@@ -42,6 +52,7 @@ impl Compiled {
     }
 }
 
+#[cfg(feature = "compiler")]
 impl fmt::Debug for Compiled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compiled")
@@ -51,6 +62,7 @@ impl fmt::Debug for Compiled {
     }
 }
 
+#[cfg(feature = "compiler")]
 impl Sandbox {
     /// Audits a component and makes native code of it, in this process: nothing bounds the compiler but the file's size. No guest code
     /// runs, and whether the component fits the contract shows when it is loaded. For files nobody vouches for there is
@@ -86,9 +98,10 @@ impl Sandbox {
                 "another version of the engine made it, or one with other settings or for another processor".into(),
             ));
         }
-        let component = deserialize(&self.shared.engine, compiled)
+        let component = deserialize(&self.shared.engine, &compiled.code)
             .map_err(|e| refused(plain(&format!("{e:#}"), MAX_REASON)))?;
-        self.bind(name, compiled.component.clone(), &component)
+        self.shared
+            .bind(name, compiled.component.clone(), &component)
     }
 }
 
@@ -96,14 +109,16 @@ impl Sandbox {
     unsafe_code,
     reason = "the engine has no safe way to take native code that was compiled before; see above for what may come here"
 )]
-fn deserialize(engine: &Engine, compiled: &Compiled) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes have to be what `Engine::precompile_component` gave. A `Compiled` is only made from that function's answer, here
-    // or in a process of this same executable, or from a cache file in the agent's own directory that carries our header with the
-    // digest of every byte. Its engine is this one: the caller has compared the ids.
-    unsafe { Component::deserialize(engine, &compiled.code) }
+pub(crate) fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes have to be what `Engine::precompile_component` gave. There are two callers. One has a `Compiled`, which is only
+    // made from that function's answer, here or in a process of this same executable, or from a cache file in the agent's own directory
+    // that carries our header with the digest of every byte; its engine is this one, the ids were compared. The other has checked that
+    // somebody whom the operator trusts with native code signed every byte, and that release and settings of the engine are these.
+    unsafe { Component::deserialize(engine, code) }
 }
 
 /// The id of an engine.
+#[cfg(feature = "compiler")]
 pub(crate) fn id(engine: &Engine) -> EngineId {
     let mut bytes = Bytes(Context::new(&SHA256));
     engine.precompile_compatibility_hash().hash(&mut bytes);
@@ -130,8 +145,10 @@ pub(crate) fn engine_version() -> String {
 }
 
 /// What is hashed, into a digest that nobody can make collide.
+#[cfg(feature = "compiler")]
 struct Bytes(Context);
 
+#[cfg(feature = "compiler")]
 impl Hasher for Bytes {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
@@ -143,7 +160,7 @@ impl Hasher for Bytes {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "compiler"))]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 

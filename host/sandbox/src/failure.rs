@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+#[cfg(feature = "compiler")]
 use crate::child::ChildFault;
 use crate::guest::LogLine;
+use crate::precompiled::CodeFault;
+#[cfg(feature = "compiler")]
+use crate::precompiled::Target;
 
 /// A call that came to nothing. Nothing of it may be committed; the adapter's state is what it was before.
 ///
@@ -172,7 +176,40 @@ pub enum LoadError {
         /// The functions it calls there.
         functions: Vec<String>,
     },
+    /// This build has no compiler.
+    #[error(
+        "adapter {adapter}: this build of otahost has no compiler; compile the component on another machine with \
+         `otahost compile FILE --for {target} --out FILE.cwasm` of this release, sign that with `otahost sign`, and name the signed file"
+    )]
+    NoCompiler {
+        /// Name of the adapter.
+        adapter: String,
+        /// What this device runs.
+        target: &'static str,
+    },
+    /// This build's compiler makes no code for it.
+    #[cfg(feature = "compiler")]
+    #[error(
+        "adapter {adapter}: this build of otahost makes code for {} and pulley64, not for {target}; one that is built with \
+         `--features cross` makes it for x86_64 and aarch64",
+        Target::host()
+    )]
+    NoBackend {
+        /// Name of the adapter.
+        adapter: String,
+        /// What was asked for.
+        target: Target,
+    },
+    /// A file of native code that is not run.
+    #[error("adapter {adapter}: {fault}")]
+    Precompiled {
+        /// Name of the adapter.
+        adapter: String,
+        /// Why not.
+        fault: CodeFault,
+    },
     /// The compiler came to no end within its limits, or its process failed.
+    #[cfg(feature = "compiler")]
     #[error("adapter {adapter}: {fault}")]
     Compiler {
         /// Name of the adapter.

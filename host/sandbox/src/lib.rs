@@ -12,33 +12,52 @@
 //! - The shape of what comes out (lengths, counts, characters) is settled here; whether a wish is declared and granted is
 //!   settled by `otahost_core::admit`.
 //!
-//! - Native code is made in a process of its own, with limits ([`child_main`]), kept in a [`Cache`], and never run unless this
-//!   very engine made it.
+//! - Native code is made in a process of its own, with limits (`child_main`), kept in a `Cache`, and never run unless this
+//!   very engine made it, or somebody signed it whom the operator trusts with that ([`Signers`]).
+//! - Without the feature `compiler` there is no compiler, no cache and no audit: what is run was audited and compiled elsewhere.
 //! - Every step can be recorded ([`TraceRing`]) and run again ([`replay`](replay())), on the same component or on its successor.
 //!
 //! All calls block for as long as the guest runs; run them off the async workers.
 
+#[cfg(feature = "compiler")]
 mod audit;
+#[cfg(feature = "compiler")]
 mod cache;
+#[cfg(feature = "compiler")]
 mod child;
 mod compiled;
 mod failure;
 mod guest;
+mod how;
 mod limits;
+mod precompiled;
 mod replay;
 mod sandbox;
 mod shape;
+#[cfg(all(test, feature = "compiler"))]
+#[path = "../tests/sandbox/components.rs"]
+mod test_components;
 mod text;
 mod ticker;
 mod trace;
 mod worlds;
 
-pub use cache::{Bounds, Cache, Compile, How, Loaded, Why};
+#[cfg(feature = "compiler")]
+pub use cache::{Bounds, Cache, Compile};
+#[cfg(feature = "compiler")]
 pub use child::{ChildFault, ChildLimits, child_main};
+#[cfg(feature = "compiler")]
 pub use compiled::Compiled;
 pub use failure::{Failure, FailureKind, LoadError, SandboxError};
 pub use guest::LogLine;
+pub use how::{How, Loaded, Why};
 pub use limits::Limits;
+#[cfg(feature = "compiler")]
+pub use precompiled::precompile;
+pub use precompiled::{CodeFault, Signers, Target, is_precompiled, precompiled_from};
 pub use replay::{Difference, Finding, Replay, Replayer, replay};
 pub use sandbox::{Adapter, Handled, Sandbox};
-pub use trace::{Brief, Change, Entry, Incomplete, Outcome, Recording, StepRecord, TraceRing};
+pub use trace::{
+    Brief, Change, Entry, Incomplete, Outcome, Recorder, Recording, StepRecord, TraceRing,
+    event_in_words,
+};

@@ -1,7 +1,7 @@
 //! The engine, the components compiled on it, and the one way a call is run.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,11 +10,14 @@ use otahost_core::view::View;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Store, Trap, WasmBacktrace, WasmBacktraceDetails};
 
+#[cfg(feature = "compiler")]
 use crate::audit::audit;
+#[cfg(feature = "compiler")]
 use crate::compiled::{EngineId, id};
 use crate::failure::{Failure, FailureKind, LoadError, SandboxError};
 use crate::guest::{Guest, LogLine};
 use crate::limits::Limits;
+use crate::precompiled::Target;
 use crate::shape;
 use crate::text::plain;
 use crate::ticker::Ticker;
@@ -32,11 +35,14 @@ const TRAP_NAME: usize = 100;
 #[derive(Clone)]
 pub struct Sandbox {
     pub(crate) shared: Arc<Shared>,
+    /// The engine that interprets, from when it was first needed.
+    interpreter: Arc<OnceLock<Arc<Shared>>>,
 }
 
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     /// What native code has to be made by to run here.
+    #[cfg(feature = "compiler")]
     pub(crate) id: EngineId,
     limits: Arc<Limits>,
     worlds: Worlds,
@@ -76,31 +82,27 @@ impl Sandbox {
     /// # Errors
     /// When the engine refuses the settings or the machine, or no thread can be had.
     pub fn new(limits: Limits) -> Result<Sandbox, SandboxError> {
-        let engine = engine(&limits)?;
-        let worlds = Worlds::new(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
-        let interval =
-            (limits.backstop / 10).clamp(Duration::from_millis(1), Duration::from_millis(100));
-        // One more: the first tick may come right after a call began.
-        let deadline = limits
-            .backstop
-            .as_nanos()
-            .div_ceil(interval.as_nanos())
-            .saturating_add(1);
-        let ticking = engine.clone();
-        let ticker = Ticker::start(interval, move || ticking.increment_epoch())
-            .map_err(SandboxError::Thread)?;
         Ok(Sandbox {
-            shared: Arc::new(Shared {
-                id: id(&engine),
-                engine,
-                limits: Arc::new(limits),
-                worlds,
-                ticker,
-                deadline: u64::try_from(deadline).unwrap_or(u64::MAX / 2),
-            }),
+            shared: Arc::new(Shared::new(Arc::new(limits), None)?),
+            interpreter: Arc::default(),
         })
     }
 
+    /// What runs code that was made for this target, which is this processor or the interpreter.
+    pub(crate) fn shared_for(&self, target: Target) -> Result<Arc<Shared>, SandboxError> {
+        if target != Target::Pulley64 {
+            return Ok(self.shared.clone());
+        }
+        if let Some(shared) = self.interpreter.get() {
+            return Ok(shared.clone());
+        }
+        let shared = Arc::new(Shared::new(self.shared.limits.clone(), Some(target))?);
+        Ok(self.interpreter.get_or_init(|| shared).clone())
+    }
+}
+
+#[cfg(feature = "compiler")]
+impl Sandbox {
     /// Audits, compiles and type-checks a component. No guest code runs. `name` is only used in messages.
     ///
     /// Compiling costs time and memory in proportion to the file, and nothing bounds it but the file's size.
@@ -111,7 +113,7 @@ impl Sandbox {
         let digest = self.audit(name, component)?;
         let compiled = Component::from_binary(&self.shared.engine, component)
             .map_err(|e| invalid(name, &e))?;
-        self.bind(name, digest, &compiled)
+        self.shared.bind(name, digest, &compiled)
     }
 
     /// What can be told of a file without compiling it and without running it: that it is small enough, a component, and imports
@@ -131,27 +133,54 @@ impl Sandbox {
         audit(name, component)?;
         Ok(sha256(component))
     }
+}
+
+impl Shared {
+    fn new(limits: Arc<Limits>, target: Option<Target>) -> Result<Shared, SandboxError> {
+        let engine = engine_for(&limits, target)?;
+        let worlds = Worlds::new(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let interval =
+            (limits.backstop / 10).clamp(Duration::from_millis(1), Duration::from_millis(100));
+        // One more: the first tick may come right after a call began.
+        let deadline = limits
+            .backstop
+            .as_nanos()
+            .div_ceil(interval.as_nanos())
+            .saturating_add(1);
+        let ticking = engine.clone();
+        let ticker = Ticker::start(interval, move || ticking.increment_epoch())
+            .map_err(SandboxError::Thread)?;
+        Ok(Shared {
+            #[cfg(feature = "compiler")]
+            id: id(&engine),
+            engine,
+            limits,
+            worlds,
+            ticker,
+            deadline: u64::try_from(deadline).unwrap_or(u64::MAX / 2),
+        })
+    }
 
     /// Type-checks a compiled component.
     pub(crate) fn bind(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         digest: String,
         compiled: &Component,
     ) -> Result<Adapter, LoadError> {
-        let shared = &self.shared;
         Ok(Adapter {
             inner: Arc::new(Inner {
                 name: name.into(),
                 digest,
-                served: shared.worlds.serve(name, &shared.engine, compiled)?,
-                shared: shared.clone(),
+                served: self.worlds.serve(name, &self.engine, compiled)?,
+                shared: self.clone(),
             }),
         })
     }
 }
 
 /// The compiler's refusal.
+#[cfg(feature = "compiler")]
 pub(crate) fn invalid(name: &str, error: &wasmtime::Error) -> LoadError {
     LoadError::Invalid {
         adapter: name.into(),
@@ -427,18 +456,29 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// An engine with our settings, in the agent and in the compiler's process alike.
+#[cfg(feature = "compiler")]
 pub(crate) fn engine(limits: &Limits) -> Result<Engine, SandboxError> {
-    Engine::new(&config(limits)).map_err(|e| SandboxError::Engine(format!("{e:#}")))
+    engine_for(limits, None)
 }
 
-/// Settings that make a step the same on every run and device, and a guest unable to hold the host.
-fn config(limits: &Limits) -> Config {
+/// The same for another target than what this processor is at its best.
+pub(crate) fn engine_for(limits: &Limits, target: Option<Target>) -> Result<Engine, SandboxError> {
+    let refused = |e: wasmtime::Error| SandboxError::Engine(format!("{e:#}"));
+    let mut config = config(limits);
+    if let Some(target) = target {
+        config.target(target.triple()).map_err(refused)?;
+    }
+    Engine::new(&config).map_err(refused)
+}
+
+/// Settings that make a step the same on every run and device, and a guest unable to hold the host. With every change of what they make
+/// of a component the number in `precompiled` is raised.
+pub(crate) fn config(limits: &Limits) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
         .epoch_interruption(true)
         .max_wasm_stack(limits.stack_bytes)
-        .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
@@ -449,6 +489,8 @@ fn config(limits: &Limits) -> Config {
         .native_unwind_info(false)
         // The environment must not change what a failure says.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    #[cfg(feature = "compiler")]
+    config.cranelift_nan_canonicalization(true);
     // Threads and exceptions are not built into the engine, see the features of `wasmtime` in the workspace.
     config
 }

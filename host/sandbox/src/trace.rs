@@ -9,8 +9,8 @@ mod record;
 mod recording;
 mod ring;
 
-pub(crate) use record::{effect_in_words, event_in_words};
+pub(crate) use record::effect_in_words;
 
-pub use record::{Brief, Outcome, StepRecord};
-pub use recording::Recording;
+pub use record::{Brief, Outcome, StepRecord, event_in_words};
+pub use recording::{Recorder, Recording};
 pub use ring::{Change, Entry, Incomplete, TraceRing};

@@ -292,7 +292,8 @@ impl Attempt<'_> {
     fn check_space(&self, payload: u64) -> Result<(), Failure> {
         match self.capacity {
             Some(capacity) if payload > capacity => Err(Failure::NoSpace(format!(
-                "the payload has {payload} bytes, but the staging area can take {capacity}; free space or enlarge it"
+                "the payload has {payload} bytes, but the staging area can take {capacity}; it needs {} MiB more: free space or enlarge it",
+                (payload - capacity).div_ceil(1 << 20)
             ))),
             _ => Ok(()),
         }

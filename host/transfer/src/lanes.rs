@@ -310,7 +310,7 @@ pub(crate) fn hash_lane<H: Hasher + Send + 'static>(
 ) -> Result<HashLane<'static>, Failure> {
     let work = HashWork::new(hasher);
     match seam {
-        Seam::Inline => Ok(Lane::Inline(Box::new(work))),
+        Seam::Inline | Seam::After(_) => Ok(Lane::Inline(Box::new(work))),
         Seam::Threads => Lane::thread(name, move |orders| drive(work, orders)),
     }
 }
@@ -321,7 +321,9 @@ pub(crate) fn signature_lane(
     verifying: &Arc<Verifying>,
 ) -> Result<HashLane<'_>, Failure> {
     match seam {
-        Seam::Inline => Ok(Lane::Inline(Box::new(HashWork::new(verifying.verifier()?)))),
+        Seam::Inline | Seam::After(_) => {
+            Ok(Lane::Inline(Box::new(HashWork::new(verifying.verifier()?))))
+        }
         Seam::Threads => {
             let verifying = Arc::clone(verifying);
             Lane::thread("ota-signature", move |orders| {
@@ -470,7 +472,7 @@ pub(crate) fn write_lane(
     sync_every: u64,
 ) -> Result<WriteLane, Failure> {
     let syncer = match seam {
-        Seam::Inline => None,
+        Seam::Inline | Seam::After(_) => None,
         Seam::Threads => Some(Syncer::start(Arc::clone(stage))?),
     };
     let writer = Writer {
@@ -481,7 +483,7 @@ pub(crate) fn write_lane(
         syncer,
     };
     match seam {
-        Seam::Inline => Ok(Lane::Inline(Box::new(writer))),
+        Seam::Inline | Seam::After(_) => Ok(Lane::Inline(Box::new(writer))),
         Seam::Threads => Lane::thread("ota-write", move |orders| drive(writer, orders)),
     }
 }

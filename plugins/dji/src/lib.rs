@@ -16,8 +16,7 @@ pub mod state;
 pub mod wire;
 
 use otahost_adapter::{
-    Adapter, Description, Effect, Event, Level, LinkState, Message, Requirements, StartReason,
-    View, register,
+    Adapter, Description, Effect, Event, Level, LinkState, Message, Requirements, StartReason, View,
 };
 
 use crate::config::Config;
@@ -85,7 +84,8 @@ impl Adapter for Dji {
     }
 }
 
-register!(Dji);
+#[cfg(feature = "register")]
+otahost_adapter::register!(Dji);
 
 fn on_start(
     state: &mut State,

@@ -12,14 +12,15 @@ use otahost_lab::cloud::{Cloud, Ids, Progress, Reply, Status};
 use otahost_lab::files::Files;
 use otahost_lab::image::{Described, Image};
 use otahost_lab::machine::{Machine, MachineSpec, SlotState, built_program};
-use otahost_lab::mosquitto::Mosquitto;
+use otahost_lab::mosquitto::{Mosquitto, MosquittoOptions};
 use otahost_lab::proxy::Proxy;
 use otahost_lab::signing::{Claims, Publisher};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// For everything that has to happen: far longer than it takes, so that only what never happens runs into it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// For everything that has to happen: far longer than it takes, also on a machine that does much else, so that only what never
+/// happens runs into it.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Serial number of the gateway and of its one target: that of the vendor's example.
 pub const SERIAL: &str = "NM1923221021";
 /// What the factory installed, in slot `a`.
@@ -71,8 +72,13 @@ impl Device {
 
     /// A device that is switched off, with these lines more in the configuration of its target.
     pub fn off(target_lines: &str) -> Self {
+        Self::off_at(MosquittoOptions::default(), target_lines)
+    }
+
+    /// The same at a broker of one's choice.
+    pub fn off_at(options: MosquittoOptions, target_lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let broker = Mosquitto::start().unwrap();
+        let broker = Mosquitto::start_with(options).unwrap();
         let proxy = Proxy::to_port(broker.port());
         let files = Files::start();
         let publisher = Publisher::generate().unwrap();
@@ -261,7 +267,7 @@ impl Device {
 
     /// Starts the agent's program with other arguments and the machine's configuration.
     pub fn cli(&self, arguments: &[&str]) -> Cli {
-        Cli::start(self, arguments)
+        Cli::on(&self.machine, arguments)
     }
 
     /// The answer of a command line to the end of which `--json` is put. It has to succeed.
@@ -391,14 +397,15 @@ impl Said {
 }
 
 impl Cli {
-    fn start(device: &Device, arguments: &[&str]) -> Self {
+    /// Starts the agent's program with these arguments and a machine's configuration.
+    pub fn on(machine: &Machine, arguments: &[&str]) -> Self {
         let output = tempfile::tempdir().unwrap();
         // Into files: a pipe that nobody reads could hold it up.
         let file = |name| File::create(output.path().join(name)).unwrap();
         let child = Command::new(built_program("otahost"))
             .args(arguments)
             .arg("--config")
-            .arg(device.machine.layout().config())
+            .arg(machine.layout().config())
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))
@@ -410,6 +417,11 @@ impl Cli {
     /// True while it has not ended.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it has printed so far.
+    pub fn out(&self) -> String {
+        fs::read_to_string(self.output.path().join("out")).unwrap()
     }
 
     /// Waits for its end.

@@ -8,7 +8,9 @@ pub mod camera;
 pub mod device;
 pub mod gateway;
 pub mod kit;
+pub mod numbers;
 pub mod sim;
+pub mod station;
 
 use std::path::PathBuf;
 
@@ -27,4 +29,17 @@ pub fn component_path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../target/adapters")
         .join(format!("{name}.wasm"))
+}
+
+/// How many runs a test with kills makes: so many, or what `OTAHOST_KILLS` says.
+///
+/// # Panics
+/// When the variable is no number.
+pub fn kills(default: u64) -> u64 {
+    match std::env::var("OTAHOST_KILLS") {
+        Ok(number) => number
+            .parse()
+            .unwrap_or_else(|e| panic!("OTAHOST_KILLS={number}: {e}")),
+        Err(_) => default,
+    }
 }

@@ -254,6 +254,7 @@ fn the_host_says_itself_that_a_way_back_failed_whenever_power_is_cut() {
     let world = story.world();
     world.inbox.push(order);
     world.drone.manner = Manner::StaysIll;
+    world.drone.alone = true;
     world.sinks = vec![Sink::new("s")];
     story.setup().targets[1].confirm_within = Duration::from_secs(60);
     fn host(world: &World) -> Vec<&Rung> {
@@ -269,6 +270,9 @@ fn the_host_says_itself_that_a_way_back_failed_whenever_power_is_cut() {
             same && told[0].code == "rollback-failed" && told[0].text.contains("drone"),
             || format!("{:#?}", world.rung),
         )?;
+        check(world.reboots == 0 && world.switches.is_empty(), || {
+            format!("{} reboots, {:?}", world.reboots, world.switches)
+        })?;
         check(waiting(disk) == 0, || "it still waits".into())
     };
     assert_eq!(host(&played(&story).world).len(), 1);

@@ -4,65 +4,9 @@
 
 use otahost_core::model::Phase;
 use otahost_disk::Seam;
-use otahost_disk::sim::{Controls, Loss, Replay, SimDisk};
-use otahost_e2e::sim::{
-    NEW, OLD, Story, When, World, check, current, ended, is_told, jobs, rogue_output,
-};
-
-/// A tar of small files.
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (name, content) in files {
-        let mut header = vec![0; 512];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        header[100..108].copy_from_slice(b"0000644\0");
-        header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
-        header[148..156].fill(b' ');
-        header[156] = b'0';
-        header[257..263].copy_from_slice(b"ustar\0");
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        out.extend(header);
-        out.extend(*content);
-        out.resize(out.len().next_multiple_of(512), 0);
-    }
-    out.resize(out.len() + 1024, 0);
-    out
-}
-
-fn release() -> Vec<u8> {
-    tar(&[
-        ("version", NEW.as_bytes()),
-        ("d/board-1", &[1; 3_000]),
-        ("d/board-2", &[2; 700]),
-    ])
-}
-
-fn story(name: &'static str, archive: &[u8]) -> Story {
-    let mut story = Story::new(name);
-    story.add_emu();
-    story.command_emu("bid-1", archive);
-    story
-}
-
-/// How the one job ended, and its stage where it failed.
-fn job_ended(disk: &SimDisk, phase: Phase, stage: &str) -> Result<(), String> {
-    let jobs = jobs(disk);
-    let [job] = &jobs[..] else {
-        return Err(format!("{} jobs", jobs.len()));
-    };
-    let found = job
-        .reason
-        .as_ref()
-        .map_or("", |reason| reason.stage.as_str());
-    check(job.phase == phase && found == stage, || {
-        format!("{} at {found:?}: {:#?}", job.phase, job.history)
-    })
-}
-
-fn runs(world: &World, version: &str) -> Result<(), String> {
-    check(world.emu.version == version, || format!("{:?}", world.emu))
-}
+use otahost_disk::sim::Controls;
+use otahost_e2e::sim::scenarios::emu::{delivered, job_ended, release, runs, story, tar};
+use otahost_e2e::sim::{LOSSES, NEW, OLD, Story, When, check, ended, is_told, jobs, rogue_output};
 
 #[test]
 fn an_archive_is_delivered_once_before_the_switch() {
@@ -105,33 +49,9 @@ fn an_adapter_hears_of_a_delivery_in_its_middle() {
 
 #[test]
 fn a_delivery_survives_a_power_cut_at_every_disk_operation() {
-    let mut story = story("emu, cut", &release());
-    story.scenario.promises = |world, disk| {
-        ended(world, &[("ok", 0)], 0, OLD)?;
-        runs(world, NEW)?;
-        // Twice where the power went before it was noted that it has it.
-        check((1..=2).contains(&world.emu.pushes), || {
-            format!("{:?}", world.emu)
-        })?;
-        job_ended(disk, Phase::Succeeded, "")
-    };
-    story.scenario.holds(1);
     // And what is current is whole at every moment.
-    let (run, _) = story.scenario.record(Controls::default());
-    let whole = current(&run.disk.image(Loss::AllKept)).unwrap();
-    assert_eq!(whole.len(), 3);
-    let record = run.disk.record();
-    let mut replay = Replay::new(&record.start);
-    for op in &record.ops {
-        replay.apply(op);
-        for loss in [Loss::AllDropped, Loss::AllKept, Loss::Seeded(1)] {
-            let now = current(&replay.image(loss));
-            assert!(
-                now.is_none() || now.as_ref() == Some(&whole),
-                "{op:?}, {loss:?}"
-            );
-        }
-    }
+    let found = delivered().cut_everywhere(Controls::default(), &LOSSES, 1);
+    found.assert_none("a delivery");
 }
 
 #[test]

@@ -4,47 +4,10 @@
 
 use std::time::Duration;
 
-use otahost_core::job::Job;
 use otahost_core::model::Phase;
 use otahost_disk::sim::SimDisk;
-use otahost_e2e::sim::{
-    Boot, DOCK_SN, DRONE_SN, Manner, NEW, OLD, Release, Story, World, check, ended, jobs,
-};
-
-/// A dock and its drone, for which the cloud has ordered an update.
-fn dock_and_drone(name: &'static str, manner: Manner, dock: Release) -> Story {
-    let mut story = Story::new(name);
-    let drone = Release {
-        compatible: "drone",
-        ..Release::default()
-    };
-    let order = story.order("bid-1", &[(DOCK_SN, dock), (DRONE_SN, drone)]);
-    story.world().inbox.push(order);
-    story.world().drone.manner = manner;
-    story
-}
-
-fn only_job(disk: &SimDisk) -> Result<Job, String> {
-    let [job] = jobs(disk)
-        .try_into()
-        .map_err(|jobs: Vec<Job>| format!("{} jobs", jobs.len()))?;
-    Ok(job)
-}
-
-/// How each device ended, the drone first.
-fn each(disk: &SimDisk) -> Result<Vec<(String, Phase)>, String> {
-    let job = only_job(disk)?;
-    let outcomes = job
-        .plan
-        .installs
-        .iter()
-        .zip(&job.installs)
-        .map(|(asked, i)| {
-            let phase = i.outcome.as_ref().map(|outcome| outcome.phase);
-            (asked.target.clone(), phase.unwrap_or(Phase::Queued))
-        });
-    Ok(outcomes.collect())
-}
+use otahost_e2e::sim::scenarios::dock::{dock_and_drone, drone_runs, each, only_job};
+use otahost_e2e::sim::{Boot, Manner, NEW, OLD, Release, check, ended};
 
 fn outcome(disk: &SimDisk, phase: Phase, drone: Phase, dock: Phase) -> Result<(), String> {
     let job = only_job(disk)?;
@@ -52,14 +15,6 @@ fn outcome(disk: &SimDisk, phase: Phase, drone: Phase, dock: Phase) -> Result<()
     check(job.phase == phase && each(disk)? == expected, || {
         format!("{} with {:?}", job.phase, each(disk))
     })
-}
-
-fn drone_runs(world: &World, version: &str, activations: u32) -> Result<(), String> {
-    let drone = &world.drone;
-    check(
-        drone.version() == version && drone.activations == activations,
-        || format!("{drone:?}"),
-    )
 }
 
 #[test]

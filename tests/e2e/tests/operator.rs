@@ -55,9 +55,13 @@ fn status_and_jobs_show_an_update_while_it_runs_and_after_it() {
         "boot_id",
         "clock",
         "device",
+        "drop_ins",
         "jobs",
+        "journal",
         "links",
         "now",
+        "problem",
+        "repositories",
         "safe_mode",
         "targets",
         "uptime_ms",
@@ -103,14 +107,19 @@ fn status_and_jobs_show_an_update_while_it_runs_and_after_it() {
     let parts = [
         "dead_letters",
         "digest",
+        "fault",
         "health",
+        "inbox",
         "installed",
+        "loaded",
         "name",
+        "origin",
         "previous",
         "protocol",
         "rejected",
         "strikes",
         "version",
+        "waiting",
     ];
     assert_eq!(fields(adapter), parts);
     assert!(adapter["digest"].as_str().unwrap().starts_with("sha256:"));

@@ -70,19 +70,3 @@ fn leaving_out_every_sync_is_found_so_the_search_can_fail() {
         found.runs
     );
 }
-
-#[test]
-fn a_story_takes_the_same_course_every_time() {
-    let scenario = dock("determinism", Boot::Up, &[20_000]);
-    let [first, second] = [
-        scenario.record(Controls::default()),
-        scenario.record(Controls::default()),
-    ]
-    .map(|(run, _)| {
-        run.verdict.unwrap();
-        run.disk.log()
-    });
-    let differs = first.iter().zip(&second).position(|(a, b)| a != b);
-    assert_eq!(differs, None, "operation {differs:?} differs");
-    assert_eq!(first.len(), second.len());
-}

@@ -15,8 +15,11 @@ fn status(device: &Device) -> Value {
     answer
 }
 
+/// Adapters that run.
 fn adapters(status: &Value) -> usize {
-    status["adapters"].as_array().map_or(0, Vec::len)
+    let runs = |adapter: &&Value| adapter["health"] == "running";
+    let all = status["adapters"].as_array();
+    all.map_or(0, |all| all.iter().filter(runs).count())
 }
 
 #[test]

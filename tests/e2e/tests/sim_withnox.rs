@@ -3,51 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use otahost_core::model::Phase;
-use otahost_disk::sim::{Controls, Loss, SimDisk};
-use otahost_e2e::sim::{Boot, LOSSES, OLD, Release, Sink, Story, World, check, jobs};
-
-const NEXT: &str = "1.2.0";
-
-fn release(boot: Boot) -> Release {
-    Release {
-        version: NEXT,
-        boot,
-        ..Release::default()
-    }
-}
-
-/// A camera that is updated, while its token expires and the connection breaks.
-fn camera(name: &'static str) -> Story {
-    let mut story = Story::withnox(name, &release(Boot::Up));
-    let world = story.world();
-    world.cuts = vec![20_000, 40_000];
-    world.api.life = 2_500;
-    story.scenario.promises = updated_once;
-    story
-}
-
-/// The new version runs, the cloud knows, and nobody ever took the device for a thief.
-fn updated_once(world: &World, disk: &SimDisk) -> Result<(), String> {
-    let api = &world.api;
-    check(world.faults.is_empty(), || format!("{:?}", world.faults))?;
-    check((world.slot, world.version.as_str()) == (1, NEXT), || {
-        format!("{} runs in slot {}", world.version, world.slot)
-    })?;
-    // A job that needs tokens while the hour after a sign-in is not over ends, and another one goes on with what is here.
-    let phases: Vec<Phase> = jobs(disk).iter().map(|job| job.phase).collect();
-    let is_waited_out = phases == [Phase::Failed, Phase::Succeeded] && api.sign_ins > 1;
-    check(phases == [Phase::Succeeded] || is_waited_out, || {
-        format!("{phases:?}, {} sign-ins", api.sign_ins)
-    })?;
-    check(
-        !api.reports.is_empty() && api.reports.iter().all(|id| *id == 7),
-        || format!("reported {:?}", api.reports),
-    )?;
-    // A refresh whose answer power has taken is not repeated: one sign-in mends it.
-    check(api.stale == 0 && api.sign_ins <= 2 && api.logged_in, || {
-        format!("{} stale, {} sign-ins", api.stale, api.sign_ins)
-    })
-}
+use otahost_disk::sim::{Controls, Loss};
+use otahost_e2e::sim::scenarios::withnox::{camera, neighbours, release};
+use otahost_e2e::sim::{Boot, Broken, LOSSES, OLD, Sink, Story, World, check, jobs};
 
 #[test]
 fn undisturbed_the_account_signs_in_once_and_every_byte_is_fetched_once() {
@@ -71,25 +29,8 @@ fn a_camera_is_updated_once_and_says_so_whenever_power_is_cut() {
 
 #[test]
 fn a_second_cut_while_the_first_is_recovered_from_costs_a_sign_in_at_most() {
-    let mut story = camera("withnox, two cuts");
-    story.scenario.promises = |world, disk| {
-        // Each cut may take one answer with tokens.
-        let mut world = world.clone();
-        world.api.sign_ins = world.api.sign_ins.saturating_sub(1);
-        updated_once(&world, disk)
-    };
+    let story = camera("withnox, two cuts");
     story.scenario.holds_over_two_cuts(41, 29);
-}
-
-/// The same, beside another adapter that uses the same link all the time: whenever tokens are replaced, one of its requests waits for them.
-fn neighbours(name: &'static str) -> Story {
-    let mut story = camera(name);
-    story.add_linked_rogue("rogue");
-    for at in (1_000..9_000).step_by(250) {
-        let guarded = format!(r#"fetch {{"tag":"{at}","path":"/guarded"}}"#);
-        story.tell(at, "rogue", &guarded);
-    }
-    story
 }
 
 #[test]
@@ -105,7 +46,7 @@ fn a_neighbour_on_the_link_waits_for_new_tokens_until_they_are_durable_whenever_
 #[test]
 fn a_token_that_is_used_before_it_is_durable_is_found_so_the_search_can_fail() {
     let mut story = neighbours("withnox, negative control");
-    story.world().api.used_at_once = true;
+    story.scenario.broken = Broken::SecretWait;
     let found = story
         .scenario
         .cut_everywhere(Controls::default(), &[Loss::AllDropped], 1);

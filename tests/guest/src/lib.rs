@@ -10,6 +10,7 @@
 //! | `echo TEXT` | publishes the text, durable |
 //! | `latest TEXT` | publishes the text, only the newest kept (key `latest`) |
 //! | `count` | adds one to the count in its state and publishes it |
+//! | `number N` | adds one to the count in its state and publishes `number N VERSION COUNT` |
 //! | `timer NAME MS` | sets a timer; when it fires, publishes `timer NAME` |
 //! | `start-job JSON` | starts a job: `{key, target, version, url, size?, digests?, context?, when_told?}` |
 //! | `cancel KEY`, `apply KEY`, `confirm KEY` | asks that of the job |
@@ -57,9 +58,45 @@ use otahost_adapter::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Built with `ROGUE_NEXT` set it is the next release of itself: another version, another layout of the state (its count goes on a
-/// thousand higher), and a fault of its own: it traps at `stumble`, where the first release publishes `steady`.
-const NEXT: bool = option_env!("ROGUE_NEXT").is_some();
+/// Built with `ROGUE_NEXT=1` it is the next release of itself: another version, another layout of the state (its count goes on a
+/// thousand higher), and a fault of its own: it traps at `stumble`, where the first release publishes `steady`. With
+/// `ROGUE_NEXT=back` it is the release after that, which returns to the first layout (its count goes on a thousand lower), and with
+/// `ROGUE_NEXT=greedy` one that is like the first and asks to publish to `P/more` as well.
+const RELEASE: Release = match option_env!("ROGUE_NEXT") {
+    None => Release::First,
+    Some(name) => match name.as_bytes() {
+        b"back" => Release::Back,
+        b"greedy" => Release::Greedy,
+        _ => Release::Next,
+    },
+};
+
+/// A release of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Release {
+    First,
+    Next,
+    Back,
+    Greedy,
+}
+
+impl Release {
+    const fn version(self) -> &'static str {
+        match self {
+            Release::First => "0.1.0",
+            Release::Next => "0.2.0",
+            Release::Back => "0.3.0",
+            Release::Greedy => "0.4.0",
+        }
+    }
+
+    const fn state_version(self) -> u32 {
+        match self {
+            Release::First | Release::Back | Release::Greedy => 1,
+            Release::Next => 2,
+        }
+    }
+}
 
 /// The operator's configuration.
 #[derive(Debug, Deserialize)]
@@ -135,7 +172,7 @@ impl Adapter for Rogue {
     fn describe() -> Description {
         Description {
             protocol: "rogue".into(),
-            version: if NEXT { "0.2.0" } else { "0.1.0" }.into(),
+            version: RELEASE.version().into(),
             config_schema: json!({
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
                 "type": "object",
@@ -147,7 +184,7 @@ impl Adapter for Rogue {
                 },
             })
             .to_string(),
-            state_version: if NEXT { 2 } else { 1 },
+            state_version: RELEASE.state_version(),
         }
     }
 
@@ -162,11 +199,15 @@ impl Adapter for Rogue {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let mut publish = vec![format!("{}/out", config.prefix)];
+        if RELEASE == Release::Greedy {
+            publish.push(format!("{}/more", config.prefix));
+        }
         Ok(Requirements {
             topics: vec![TopicNeeds {
                 link: config.link.clone(),
                 subscribe: vec![format!("{}/do", config.prefix)],
-                publish: vec![format!("{}/out", config.prefix)],
+                publish,
             }],
             routes: web::routes(config),
             calls: web::calls(config),
@@ -177,11 +218,12 @@ impl Adapter for Rogue {
     }
 
     fn migrate(from_version: u32, state: Vec<u8>) -> Result<Vec<u8>, String> {
-        if !NEXT || from_version != 1 {
-            return Err(format!("it knows no state version {from_version}"));
-        }
         let mut old: State = serde_json::from_slice(&state).map_err(|e| e.to_string())?;
-        old.count += 1_000;
+        old.count = match (RELEASE, from_version) {
+            (Release::Next, 1) => old.count + 1_000,
+            (Release::Back, 2) => old.count.saturating_sub(1_000),
+            _ => return Err(format!("it knows no state version {from_version}")),
+        };
         serde_json::to_vec(&old).map_err(|e| e.to_string())
     }
 
@@ -239,6 +281,11 @@ fn obey(
             state.count += 1;
             say(state.count.to_string())
         }
+        "number" => {
+            state.count += 1;
+            let (version, count) = (RELEASE.version(), state.count);
+            say(format!("number {argument} {version} {count}"))
+        }
         "timer" => {
             let (name, span) = argument
                 .split_once(' ')
@@ -254,7 +301,7 @@ fn obey(
         "apply" => apply_job(argument),
         "confirm" => confirm_job(argument),
         "view" => say(seen(view).to_string()),
-        "stumble" if NEXT => panic!("it stumbles"),
+        "stumble" if RELEASE == Release::Next => panic!("it stumbles"),
         "stumble" => say("steady".into()),
         "uuid" => say(json!([uuid(view), uuid(view)]).to_string()),
         "log" => {
@@ -376,6 +423,10 @@ mod tests {
         assert_eq!(text(&tell(&mut bench, "echo a b").unwrap()), "a b");
         assert_eq!(text(&tell(&mut bench, "count").unwrap()), "1");
         assert_eq!(text(&tell(&mut bench, "count").unwrap()), "2");
+        assert_eq!(
+            text(&tell(&mut bench, "number 7").unwrap()),
+            "number 7 0.1.0 3"
+        );
         assert_eq!(tell(&mut bench, "timer t 500").unwrap(), [timer("t", 500)]);
         assert_eq!(text(&bench.timer("t").unwrap()), "timer t");
         assert!(text(&tell(&mut bench, "view").unwrap()).contains(r#""id":"dock""#));

@@ -27,6 +27,10 @@ pub enum Fault {
     CutAfter(u64),
     /// Announces everything, sends this many bytes of the body, and falls silent until the client goes or [`Files::release`].
     StallAfter(u64),
+    /// Announces everything, sends this many bytes of the body, and resets the connection: what was on its way is lost too.
+    ResetAfter(u64),
+    /// Takes the request and never answers, until the client goes or [`Files::release`].
+    Mute,
     /// Answers a range with the whole file (200).
     IgnoreRange,
     /// Answers a range with the part that begins at this offset instead, and says so.

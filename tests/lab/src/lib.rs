@@ -14,6 +14,7 @@ pub mod image;
 pub mod machine;
 pub mod mosquitto;
 pub mod nginx;
+pub mod peer;
 pub mod proxy;
 pub mod signing;
 pub mod tls;

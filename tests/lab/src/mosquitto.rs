@@ -2,10 +2,12 @@
 //! a relative of itself.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::daemon::{self, Daemon};
@@ -33,6 +35,10 @@ pub struct MosquittoOptions {
     pub persistence: bool,
     /// TLS with the certificate of [`crate::tls`].
     pub tls: bool,
+    /// A user and the password: who names a user must know it. Who names none is let in.
+    pub account: Option<(&'static str, &'static str)>,
+    /// A filter that nobody may subscribe: its SUBACK is a refusal.
+    pub refused: Option<&'static str>,
 }
 
 /// A mosquitto process of our own on a loopback port, with its files in a temporary directory.
@@ -132,7 +138,7 @@ impl Mosquitto {
     }
 
     fn launch(&mut self) -> Result<(), MosquittoError> {
-        let failed = |error: std::io::Error| MosquittoError::NotStarted(error.to_string());
+        let failed = |error: io::Error| MosquittoError::NotStarted(error.to_string());
         let configuration = self.path("mosquitto.conf");
         fs::write(&configuration, self.configuration().map_err(failed)?).map_err(failed)?;
         let starts = self.starts();
@@ -154,7 +160,7 @@ impl Mosquitto {
         Ok(())
     }
 
-    fn configuration(&self) -> std::io::Result<String> {
+    fn configuration(&self) -> io::Result<String> {
         let directory = self.directory.path();
         // As root it would become the user "mosquitto", who may not write here.
         let mut text = format!(
@@ -172,6 +178,27 @@ impl Mosquitto {
                 key.display()
             );
         }
+        if let Some((user, password)) = self.options.account {
+            let accounts = self.path("accounts");
+            let made = Command::new("mosquitto_passwd")
+                .args(["-b", "-c"])
+                .arg(&accounts)
+                .args([user, password])
+                .status()?;
+            if !made.success() {
+                return Err(io::Error::other("mosquitto_passwd failed"));
+            }
+            text += &format!("password_file {}\n", accounts.display());
+        }
+        if let Some(filter) = self.options.refused {
+            let rules = self.path("rules.json");
+            fs::write(&rules, rules_against(filter).to_string())?;
+            text += &format!(
+                "plugin {}\nplugin_opt_config_file {}\n",
+                plugin()?.display(),
+                rules.display()
+            );
+        }
         if self.options.persistence {
             text += &format!(
                 "persistence true\npersistence_location {}/\n",
@@ -182,4 +209,30 @@ impl Mosquitto {
         }
         Ok(text)
     }
+}
+
+/// Lets anybody do anything but subscribe this filter. For the plugin of mosquitto that decides about subscriptions: its access lists
+/// do not.
+fn rules_against(filter: &str) -> Value {
+    let refusal = json!({
+        "acltype": "subscribeLiteral", "topic": filter, "priority": 1, "allow": false,
+    });
+    json!({
+        "defaultACLAccess": {
+            "publishClientSend": true, "publishClientReceive": true, "subscribe": true, "unsubscribe": true,
+        },
+        "clients": [],
+        "groups": [{ "groupname": "all", "roles": [{ "rolename": "all" }] }],
+        "roles": [{ "rolename": "all", "acls": [refusal] }],
+        "anonymousGroup": "all",
+    })
+}
+
+/// Where Debian puts it, by the name of the machine.
+fn plugin() -> io::Result<PathBuf> {
+    let places = fs::read_dir("/usr/lib")?.flatten();
+    let mut plugins = places.map(|place| place.path().join("mosquitto_dynamic_security.so"));
+    plugins.find(|plugin| plugin.is_file()).ok_or_else(|| {
+        io::Error::other("mosquitto_dynamic_security.so is not below /usr/lib: install mosquitto")
+    })
 }

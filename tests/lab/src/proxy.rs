@@ -1,7 +1,7 @@
-//! A TCP proxy that turns toxic on command: it cuts every connection, refuses new ones, or holds back the bytes of one direction,
-//! so that a test can put a failure exactly between two messages.
+//! A TCP proxy that turns toxic on command: it cuts or resets every connection, refuses new ones, forgets those that are open, or
+//! holds back the bytes of one direction, so that a test can put a failure exactly between two messages.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -27,6 +27,10 @@ struct State {
     refuse: bool,
     hold_to_client: bool,
     hold_to_server: bool,
+    /// Connections up to this one are forgotten: nothing passes, and nobody hears of an end.
+    forgotten: u64,
+    /// The newest generation that was cut by a reset.
+    reset: u64,
     stopped: bool,
     accepted: u64,
     refused: u64,
@@ -91,6 +95,17 @@ impl Proxy {
     /// Cuts every connection now. What was held back is lost.
     pub fn cut(&self) {
         self.shared.change(State::cut);
+    }
+
+    /// Resets every connection now (RST to both sides). What was on its way is lost.
+    pub fn reset(&self) {
+        self.shared.change(State::reset);
+    }
+
+    /// Forgets the connections that are open, as a router does that was switched off and on: nothing passes on them any more, and
+    /// neither side hears of an end. New ones pass.
+    pub fn forget(&self) {
+        self.shared.change(|state| state.forgotten = state.accepted);
     }
 
     /// Cuts new connections as soon as they are made, until told otherwise. Those that are open stay.
@@ -162,6 +177,18 @@ impl Drop for Proxy {
 }
 
 impl State {
+    fn reset(&mut self) {
+        self.reset = self.generation;
+        self.generation += 1;
+        for (_, client, server) in self.open.drain(..) {
+            for socket in [&client, &server] {
+                let _ = end_by_reset(socket);
+                // Wakes who reads; the reset comes with the last copy of the socket.
+                let _ = socket.shutdown(Shutdown::Read);
+            }
+        }
+    }
+
     fn cut(&mut self) {
         self.generation += 1;
         for (_, client, server) in self.open.drain(..) {
@@ -233,16 +260,19 @@ fn pump(
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = match from.read(&mut buffer) {
-            Ok(0) | Err(_) => break,
+            // Also the end of the one side is nothing that the other hears of, once they are forgotten.
+            Ok(0) | Err(_) if shared.state().forgotten < id => break,
             Ok(read) => read,
+            Err(_) => 0,
         };
         let state = shared.state();
         let held = |state: &mut State| {
             state.generation == generation
-                && match direction {
-                    Direction::ToClient => state.hold_to_client,
-                    Direction::ToServer => state.hold_to_server,
-                }
+                && (id <= state.forgotten
+                    || match direction {
+                        Direction::ToClient => state.hold_to_client,
+                        Direction::ToServer => state.hold_to_server,
+                    })
         };
         let state = shared
             .changed
@@ -258,9 +288,28 @@ fn pump(
             Direction::ToServer => state.to_server += read as u64,
         });
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
-    shared.state().open.retain(|(open, ..)| *open != id);
+    let mut state = shared.state();
+    if state.generation == generation || state.reset != generation {
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+    state.open.retain(|(open, ..)| *open != id);
+}
+
+/// Makes the end of a connection, when the last copy of its socket is closed, a reset (RST).
+pub(crate) fn end_by_reset(socket: &TcpStream) -> io::Result<()> {
+    // The standard library cannot do it yet, and the runtime only lends its sockets' option.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let _inside = runtime.enter();
+    let copy = socket.try_clone()?;
+    copy.set_nonblocking(true)?;
+    let copy = tokio::net::TcpStream::from_std(copy)?;
+    let set = copy.set_zero_linger();
+    drop(copy);
+    socket.set_nonblocking(false)?;
+    set
 }
 
 /// Waits until a condition holds, looking every few milliseconds. Says whether it did within the limit: for conditions of things that

@@ -15,6 +15,7 @@ fn it_ends_by_a_kill_a_stop_or_with_its_value_and_comes_back_on_its_port() {
     let mut broker = Mosquitto::start_with(MosquittoOptions {
         persistence: true,
         tls: true,
+        ..MosquittoOptions::default()
     })
     .unwrap();
     let port = broker.port();

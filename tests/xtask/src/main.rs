@@ -3,6 +3,7 @@
 //! It knows no crate of the workspace, so that it builds in seconds and can build the others.
 
 mod setup;
+mod slim;
 mod stage;
 
 use std::process::ExitCode;
@@ -31,11 +32,25 @@ enum Action {
     Demo,
     /// Everything that has to hold: format, build, lints, documentation, tests.
     Test,
+    /// Cut the power of a simulated device at every disk operation of every story.
+    Crash {
+        /// Only stories and negative controls in whose names this stands.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Build the agent without the compiler, look at its size, and run on it what applies.
+    Slim,
     /// Measure against the budgets of the design, side by side with the floor.
     Bench {
-        /// Smaller inputs, fewer runs: shows that it works, not how fast it is.
+        /// Smaller inputs, fewer runs, programs as they are built for tests: shows that it works, not how fast it is.
         #[arg(long)]
         quick: bool,
+        /// Put the table into README.md.
+        #[arg(long, conflicts_with_all = ["quick", "only"])]
+        readme: bool,
+        /// Only this row; may be given more than once.
+        #[arg(long, value_name = "ROW")]
+        only: Vec<String>,
     },
 }
 
@@ -57,13 +72,7 @@ fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
         Action::Setup => stages.run("setup", setup::all),
         Action::Adapters => {
             stages.run("setup", setup::adapters)?;
-            // Of the whole workspace, so that its dependencies have the features that the other commands build them with.
-            stages.cargo(
-                "build the adapter tool",
-                &["build", "--workspace", "--bin", "adapter"],
-                &[],
-            )?;
-            adapters(stages, Show::All)
+            build_adapters(stages, Show::All)
         }
         Action::Demo => {
             build_programs(stages)?;
@@ -93,25 +102,80 @@ fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
             )?;
             // The demo is the main job on real input: it must hold wherever the tests do.
             stages.program("demo", "demo", &[], Show::All)?;
+            stages.program("crash, a part", "crash", &["--quick"], Show::All)?;
             // Last, so that cargo's own summary lines stand near the end.
             stages.cargo("tests", &["test", "--workspace"], &[])?;
             stages.summary();
             Ok(())
         }
-        Action::Bench { quick } => {
+        Action::Crash { only } => {
             build_programs(stages)?;
-            let arguments: &[&str] = if *quick { &["--quick"] } else { &[] };
-            stages.program("bench", "bench", arguments, Show::All)
+            let arguments: Vec<&str> = only.iter().flat_map(|only| ["--only", only]).collect();
+            stages.program("crash", "crash", &arguments, Show::All)
         }
+        Action::Slim => {
+            build_programs(stages)?;
+            slim::all(stages)
+        }
+        Action::Bench {
+            quick,
+            readme,
+            only,
+        } => bench(stages, *quick, *readme, only),
     }
 }
 
-/// What the demo and the benchmarks run. All targets and not only the programs: features are unified over what is built together,
+/// Measures: programs as they are shipped, or in a quick run, which is about no number, as they are built for tests.
+fn bench(stages: &mut Stages, quick: bool, readme: bool, only: &[String]) -> Result<(), Failed> {
+    let mut arguments = Vec::new();
+    if quick {
+        arguments.push("--quick");
+    }
+    if readme {
+        arguments.push("--readme");
+    }
+    for row in only {
+        arguments.extend(["--only", row]);
+    }
+    stages.run("peers", setup::peers)?;
+    if quick {
+        build_programs(stages)?;
+        return stages.program("bench", "bench", &arguments, Show::All);
+    }
+    stages.run("setup", setup::all)?;
+    build_adapters(stages, Show::Problems)?;
+    stages.cargo(
+        "build for release",
+        &[
+            "build",
+            "--release",
+            "--package",
+            "otahost",
+            "--package",
+            "otahost-bench",
+        ],
+        &[],
+    )?;
+    stages.program("bench", "../release/bench", &arguments, Show::All)
+}
+
+/// What the demo and the quick benchmarks run. All targets and not only the programs: features are unified over what is built together,
 /// and another set would build some dependencies, and all that hangs on them, a second time.
 fn build_programs(stages: &mut Stages) -> Result<(), Failed> {
     stages.run("setup", setup::all)?;
     stages.cargo("build", &["build", "--workspace", "--all-targets"], &[])?;
     adapters(stages, Show::Problems)
+}
+
+/// Builds the tool that builds adapters, and them.
+fn build_adapters(stages: &mut Stages, show: Show) -> Result<(), Failed> {
+    // Of the whole workspace, so that its dependencies have the features that the other commands build them with.
+    stages.cargo(
+        "build the adapter tool",
+        &["build", "--workspace", "--bin", "adapter"],
+        &[],
+    )?;
+    adapters(stages, show)
 }
 
 /// Builds the shipped adapter and the one that tests break things with.
@@ -126,18 +190,25 @@ fn adapters(stages: &mut Stages, show: Show) -> Result<(), Failed> {
         let stage = format!("adapter {folder}");
         stages.program(&stage, "adapter", &["build", folder], show)?;
     }
-    // The next release of the same adapter, for tests that take it while the first one runs.
-    let next = [
-        "build",
-        "tests/guest",
-        "--out",
-        "target/adapters/rogue-next.wasm",
+    // Further releases of the same adapters, for tests and the demo: they are taken while another one runs.
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let releases: [(&str, &str, Variables<'_>); 6] = [
+        ("tests/guest", "rogue-next", &[("ROGUE_NEXT", "1")]),
+        ("tests/guest", "rogue-back", &[("ROGUE_NEXT", "back")]),
+        ("tests/guest", "rogue-greedy", &[("ROGUE_NEXT", "greedy")]),
+        ("tests/guest-dji", "dji-1.0.0", &[("DJI_RELEASE", "1.0.0")]),
+        ("tests/guest-dji", "dji-1.1.0", &[("DJI_RELEASE", "1.1.0")]),
+        (
+            "tests/guest-dji",
+            "dji-1.2.0",
+            &[("DJI_RELEASE", "1.2.0"), ("DJI_TRAPS", "1")],
+        ),
     ];
-    stages.program_with(
-        "adapter tests/guest, next release",
-        "adapter",
-        &next,
-        &[("ROGUE_NEXT", "1")],
-        show,
-    )
+    for (folder, name, variables) in releases {
+        let out = format!("target/adapters/{name}.wasm");
+        let stage = format!("adapter {folder}, release {name}");
+        let arguments = ["build", folder, "--out", &out];
+        stages.program_with(&stage, "adapter", &arguments, variables, show)?;
+    }
+    Ok(())
 }

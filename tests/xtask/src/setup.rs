@@ -14,10 +14,54 @@ const SERVERS: [(&str, &str); 3] = [
     ("vsftpd", "the FTP server vsftpd"),
 ];
 
-/// All that tests, demo and benchmarks need.
+/// What benchmarks compare with and measure by: program and Debian package. None of it runs as a service of the machine.
+const PEERS: [(&str, &str); 10] = [
+    ("swupdate", "swupdate"),
+    ("rauc", "rauc"),
+    ("mksquashfs", "squashfs-tools"),
+    ("mosquitto_sub", "mosquitto-clients"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("cpio", "cpio"),
+    ("time", "time"),
+    ("strace", "strace"),
+];
+/// Units that they bring along.
+const PEER_UNITS: [&str; 3] = [
+    "swupdate.service",
+    "swupdate.socket",
+    "swupdate-progress.service",
+];
+
+/// All that tests and demo need.
 pub(crate) fn all() -> Result<(), String> {
     adapters()?;
     servers()
+}
+
+/// What benchmarks need beside that. Where it cannot be installed they run without it, and say so in its place.
+pub(crate) fn peers() -> Result<(), String> {
+    let missing: Vec<&str> = PEERS
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return said("peers: all there".to_owned());
+    }
+    if !release_is("debian") || !root() {
+        return said(format!(
+            "peers: {} not there, and measured without; on Debian as root: `apt-get install --no-install-recommends {}`",
+            missing.join(", "),
+            missing.join(" ")
+        ));
+    }
+    let unstarted = Unstarted::order(&PEER_UNITS)
+        .map_err(|error| format!("no order not to start them: {error}"))?;
+    let result = install(&missing);
+    drop(unstarted);
+    result
 }
 
 /// What building an adapter needs: a standard library for WebAssembly, or the sources to build one.
@@ -64,7 +108,9 @@ fn servers() -> Result<(), String> {
     if !release_is("debian") || !root() {
         return Err(advice);
     }
-    let unstarted = Unstarted::order(&names)
+    let units: Vec<String> = names.iter().map(|name| format!("{name}.service")).collect();
+    let units: Vec<&str> = units.iter().map(String::as_str).collect();
+    let unstarted = Unstarted::order(&units)
         .map_err(|error| format!("no order not to start {}: {error}", names.join(" ")))?;
     let result = install(&names).map_err(|error| format!("{error}\n{advice}"));
     drop(unstarted);
@@ -82,11 +128,11 @@ impl Unstarted {
         let directory = Path::new("/etc/systemd/system");
         fs::create_dir_all(directory)?;
         for unit in units {
-            let mask = directory.join(format!("{unit}.service"));
+            let mask = directory.join(unit);
             if mask.symlink_metadata().is_err() {
                 symlink("/dev/null", &mask)?;
                 eprintln!(
-                    "{unit}.service is masked: it is here for tests alone; `systemctl unmask {unit}` if you want it as a service"
+                    "{unit} is masked: it is here for tests alone; `systemctl unmask {unit}` if you want it as a service"
                 );
             }
         }

@@ -56,6 +56,11 @@ impl Stages {
         }
     }
 
+    /// The repository.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Does one thing.
     pub(crate) fn run(
         &mut self,

@@ -3,14 +3,23 @@
 //! A Unix socket that only the agent's user can open. The client sends one JSON object on one line; the server answers one or
 //! more lines, each a JSON object, and closes. An empty line means that it is still there. Nothing of it leaves the device.
 
+mod adapters;
 pub mod client;
 pub mod server;
 
+use std::fmt;
+use std::sync::Arc;
+
 use otahost_core::job::{Activation, GateAt};
 use otahost_core::model::{ClockQuality, Instant, Millis, Phase, Reason};
+use otahost_sandbox::Brief;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+pub use adapters::{
+    AdapterDetails, AdapterLogs, DeadView, RecordView, ReplayReport, TakenView, TimerView,
+    VersionsView, WishView,
+};
 pub use client::{CallError, Client};
 pub use server::{Server, serve};
 
@@ -59,7 +68,7 @@ pub enum Request {
         #[serde(default)]
         image: Option<String>,
     },
-    /// Have an adapter run another version, a component in a file on this device: answered with [`Reply::Done`] once it runs, durably, or
+    /// Have an adapter run another version, a component in a file on this device: answered with [`Reply::Taken`] once it runs, durably, or
     /// an error; then the version before goes on.
     AdapterInstall {
         /// The adapter's name.
@@ -67,11 +76,57 @@ pub enum Request {
         /// Absolute path of the component.
         path: String,
     },
+    /// A version of an adapter that a source of the agent's own has, to be run when nothing stands against it: answered as
+    /// [`Request::AdapterInstall`], or with [`Reply::Waiting`]. It has no form on the wire: a client's word is the operator's.
+    #[serde(skip)]
+    AdapterOffer {
+        /// The adapter's name.
+        adapter: String,
+        /// Who offers it.
+        origin: AdapterOrigin,
+        /// The component.
+        component: Component,
+    },
+    /// All there is to say of one adapter: answered with [`Reply::Adapter`], or an error ([`ErrorCode::UnknownAdapter`]).
+    AdapterInspect {
+        /// The adapter's name.
+        adapter: String,
+    },
+    /// What an adapter did, step by step: answered with [`Reply::Logs`], and with one [`Reply::Logged`] for each step to come when
+    /// `follow` is set, or an error.
+    AdapterLogs {
+        /// The adapter's name.
+        adapter: String,
+        /// At most so many steps, the newest; without it all that are on record.
+        #[serde(default)]
+        last: Option<u64>,
+        /// Stay and read along.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// Run recorded steps of an adapter again, which changes nothing: answered with [`Reply::Replayed`], or an error
+    /// ([`ErrorCode::UnknownStep`]; [`ErrorCode::Unavailable`] while another replay runs).
+    AdapterReplay {
+        /// The adapter's name.
+        adapter: String,
+        /// Absolute path of the component to run them on; without it the one that runs.
+        #[serde(default)]
+        path: Option<String>,
+        /// Only the step with this number.
+        #[serde(default)]
+        step: Option<u64>,
+        /// Only the dead letter with this number.
+        #[serde(default)]
+        dead: Option<u64>,
+    },
     /// Have an adapter return to the version before: answered with [`Reply::Done`], or an error.
     AdapterRollback {
         /// The adapter's name.
         adapter: String,
     },
+    /// Take in what was changed of the configuration and of the components: answered with [`Reply::Reloaded`], or an error
+    /// ([`ErrorCode::Configuration`]); then the configuration before goes on.
+    Reload,
     /// Install a file that is on this device: answered with [`Reply::Accepted`], or an error.
     Install {
         /// Absolute path of the artifact. It must stay until the job's end.
@@ -85,6 +140,39 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
     },
+}
+
+/// Who has an adapter run a version.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdapterOrigin {
+    /// A person or script, by the local API.
+    #[default]
+    Operator,
+    /// The repository with this name.
+    Repository(String),
+    /// The adapter's file, which was replaced while the agent runs.
+    DropIn,
+}
+
+impl fmt::Display for AdapterOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdapterOrigin::Operator => f.write_str("an operator's file"),
+            AdapterOrigin::Repository(name) => write!(f, "repository {name}"),
+            AdapterOrigin::DropIn => f.write_str("its file"),
+        }
+    }
+}
+
+/// The bytes of a component. Cloning is cheap.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Component(pub Arc<[u8]>);
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Component({} bytes)", self.0.len())
+    }
 }
 
 /// What the agent answers: `{"reply": "accepted", "value": {"key": "…"}}`.
@@ -104,6 +192,32 @@ pub enum Reply {
     },
     /// Done.
     Done,
+    /// The adapter runs another version now.
+    Taken(Box<TakenView>),
+    /// All there is to say of one adapter.
+    Adapter(Box<AdapterDetails>),
+    /// What an adapter did.
+    Logs(Box<AdapterLogs>),
+    /// What an adapter did just now.
+    Logged(Box<Brief>),
+    /// What recorded steps gave.
+    Replayed(Box<ReplayReport>),
+    /// The version asks for more than is granted and waits for the operator; the one before goes on.
+    Waiting {
+        /// Its own version.
+        version: String,
+        /// `sha256:` and the digest of its component.
+        digest: String,
+        /// What it asks for beyond its grants, and the line that each needs.
+        missing: Vec<String>,
+    },
+    /// What was changed on the device is taken in, as far as it can be.
+    Reloaded {
+        /// What is new, in words; empty when nothing was changed.
+        changed: Vec<String>,
+        /// What is not taken in, and why.
+        wrong: Vec<String>,
+    },
     /// So many images are allowed again.
     Cleared {
         /// How many were forgotten.
@@ -130,10 +244,14 @@ pub enum ErrorCode {
     UnknownTarget,
     /// No adapter with this name runs.
     UnknownAdapter,
+    /// No step or dead letter with this number is on record.
+    UnknownStep,
     /// Something else holds the target.
     Busy,
     /// Policy, trust or the artifact itself forbid it.
     Refused,
+    /// The configuration has faults, or cannot be changed so while the agent runs.
+    Configuration,
     /// Past the point of no return.
     TooLate,
     /// The agent cannot answer now: it is starting or stopping, or has too many clients.
@@ -161,14 +279,110 @@ pub struct StatusView {
     /// The agent crashed too often: no adapter runs and no link connects.
     #[serde(default)]
     pub safe_mode: bool,
+    /// What is wrong with the agent's own memory; nothing as a rule.
+    #[serde(default)]
+    pub journal: JournalView,
     /// Links by name.
     pub links: Vec<LinkView>,
     /// Targets in the order of the configuration.
     pub targets: Vec<TargetView>,
     /// Adapters by name.
     pub adapters: Vec<AdapterView>,
+    /// Where new versions of adapters are looked for, by name.
+    #[serde(default)]
+    pub repositories: Vec<RepositoryView>,
+    /// Components in the adapters directory that do not run.
+    #[serde(default)]
+    pub drop_ins: Vec<DropInView>,
+    /// Why what was changed of the configuration last is not taken in; what was there before goes on.
+    #[serde(default)]
+    pub problem: Option<String>,
     /// Jobs that have not ended.
     pub jobs: Vec<JobView>,
+}
+
+/// A component in the adapters directory that no table of the configuration names, and that does not run without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropInView {
+    /// What the adapter would be called.
+    pub name: String,
+    /// The file.
+    pub path: String,
+    /// Why it does not run.
+    pub why: String,
+    /// What the configuration needs for it, as TOML; empty where nothing would help.
+    pub lines: String,
+}
+
+/// What is wrong with the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JournalView {
+    /// It cannot be used: why, and what is needed. Nothing new is begun as long as that is so.
+    pub missing: Option<String>,
+    /// It was damaged and replaced. Told until the damaged file is taken away.
+    pub damaged: Option<DamageView>,
+}
+
+/// What became of a damaged journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DamageView {
+    /// What was wrong with it.
+    pub why: String,
+    /// Name of the file it is kept in, in the data directory.
+    pub kept: String,
+    /// Rows that could be read of it and go on.
+    pub rows: u64,
+}
+
+/// How a repository of adapters was found when it was looked at last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryView {
+    /// Its name.
+    pub name: String,
+    /// The URL or directory.
+    pub place: String,
+    /// When it was looked at last; `None`: not since the agent has started.
+    pub looked: Option<Instant>,
+    /// What came of it.
+    pub outcome: RepositoryOutcome,
+    /// That in words.
+    pub text: String,
+    /// When what it says expires, unless it is signed again; RFC 3339.
+    #[serde(default)]
+    pub expires: Option<String>,
+}
+
+/// What came of a look at a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RepositoryOutcome {
+    /// It was not looked at yet, or cannot be before something else happens: the clock is not set, the medium is not there.
+    Pending,
+    /// What it offers was read, and there is nothing to take.
+    Current,
+    /// A version was taken.
+    Taken,
+    /// It offers a version that is not taken: see `waiting` of the adapter, or the text.
+    NotTaken,
+    /// It was refused or could not be read. Nothing was changed.
+    Failed,
+}
+
+/// A version of an adapter that is there and does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingView {
+    /// Its own version.
+    pub version: String,
+    /// `sha256:` and the digest of its component.
+    pub digest: String,
+    /// Who offers it.
+    pub source: String,
+    /// What it asks for beyond its grants, and the line that each needs; it is taken once they are there.
+    pub missing: Vec<String>,
+    /// Why it cannot run at all; empty when only grants are missing.
+    pub why: String,
 }
 
 /// How a link is.
@@ -281,9 +495,18 @@ pub struct AdapterView {
     pub version: String,
     /// `sha256:` and the digest of its component.
     pub digest: String,
+    /// Where its native code came from: `cached`, or `compiled: ` and why.
+    #[serde(default)]
+    pub loaded: String,
     /// It is not the configured component, but one that was installed in its place.
     #[serde(default)]
     pub installed: bool,
+    /// Who had it installed; `None` for the configured component.
+    #[serde(default)]
+    pub origin: Option<AdapterOrigin>,
+    /// Versions that are there and do not run.
+    #[serde(default)]
+    pub waiting: Vec<WaitingView>,
     /// It is on probation: so many of its calls failed so far.
     #[serde(default)]
     pub strikes: Option<u32>,
@@ -293,8 +516,14 @@ pub struct AdapterView {
     /// Digests of versions that were left.
     #[serde(default)]
     pub rejected: Vec<String>,
-    /// How its last steps went.
+    /// How its last steps went, or why it does not run.
     pub health: AdapterHealth,
+    /// Why what should run does not, where something else runs in its place.
+    #[serde(default)]
+    pub fault: Option<String>,
+    /// Messages that wait for it.
+    #[serde(default)]
+    pub inbox: u64,
     /// Events that failed for good and were set aside.
     pub dead_letters: u64,
 }
@@ -305,10 +534,15 @@ pub struct AdapterView {
 pub enum AdapterHealth {
     /// Well.
     Running,
-    /// The last step failed, or it cannot run at all.
+    /// The last step failed.
     Failing {
         /// Why.
         last_failure: String,
+    },
+    /// No version of it can run. Nothing of it is lost, and what comes in waits.
+    SetAside {
+        /// Why.
+        why: String,
     },
 }
 

@@ -61,9 +61,14 @@ async fn engine(mut calls: mpsc::Receiver<ApiCall>) {
                 key: format!("{target}:{path}"),
             }],
             Request::Clear { .. } => vec![Reply::Cleared { images: 1 }],
-            Request::Status | Request::AdapterInstall { .. } | Request::AdapterRollback { .. } => {
-                vec![Reply::Done]
-            }
+            Request::Status
+            | Request::AdapterInstall { .. }
+            | Request::AdapterOffer { .. }
+            | Request::Reload
+            | Request::AdapterInspect { .. }
+            | Request::AdapterLogs { .. }
+            | Request::AdapterReplay { .. }
+            | Request::AdapterRollback { .. } => vec![Reply::Done],
         };
         for answer in answers {
             let _ = reply.send(answer).await;
@@ -355,6 +360,7 @@ fn the_wire_format_is_what_the_readme_shows() {
             },
             "{\"request\":\"adapter-rollback\",\"adapter\":\"A\"}",
         ),
+        (Request::Reload, "{\"request\":\"reload\"}"),
         (
             Request::Install {
                 path: "/F".into(),
@@ -375,6 +381,13 @@ fn the_wire_format_is_what_the_readme_shows() {
             "{\"reply\":\"accepted\",\"value\":{\"key\":\"K\"}}",
         ),
         (Reply::Done, "{\"reply\":\"done\"}"),
+        (
+            Reply::Reloaded {
+                changed: vec!["C".into()],
+                wrong: vec![],
+            },
+            "{\"reply\":\"reloaded\",\"value\":{\"changed\":[\"C\"],\"wrong\":[]}}",
+        ),
         (
             Reply::Cleared { images: 2 },
             "{\"reply\":\"cleared\",\"value\":{\"images\":2}}",
@@ -415,6 +428,7 @@ fn the_status_of_an_agent_that_knows_less_is_understood() {
         now: 0,
         clock: ClockQuality::Synced,
         safe_mode: false,
+        journal: Default::default(),
         links: vec![],
         targets: vec![TargetView {
             id: "dock".into(),
@@ -427,6 +441,9 @@ fn the_status_of_an_agent_that_knows_less_is_understood() {
             memory: MemoryView::default(),
         }],
         adapters: vec![],
+        repositories: vec![],
+        drop_ins: vec![],
+        problem: None,
         jobs: vec![job(Phase::Downloading)],
     };
     let mut older = serde_json::to_value(&status).unwrap();
@@ -434,6 +451,10 @@ fn the_status_of_an_agent_that_knows_less_is_understood() {
         &mut older,
         &[
             "safe_mode",
+            "journal",
+            "repositories",
+            "drop_ins",
+            "problem",
             "version_fault",
             "memory",
             "gate",

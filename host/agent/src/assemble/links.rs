@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use otahost_core::model::Requirements;
+use otahost_links::Link;
 use otahost_links::ftps::{FtpsLink, FtpsOptions};
 use otahost_links::http_client::{Auth, HttpClient, HttpClientOptions};
 use otahost_links::http_server::{Callers, HttpServer, HttpServerOptions, Identity};
 use otahost_links::mqtt::{MqttLink, MqttOptions};
-use otahost_links::{Kind, Link};
 use url::Url;
 
 use crate::alerts::{Sink, Way};
@@ -19,6 +18,7 @@ use crate::config::{
 };
 use crate::platform::AdapterSetup;
 use crate::sources::Files;
+use crate::wants::clashes;
 
 /// The links of a configuration.
 #[derive(Debug, Default)]
@@ -75,43 +75,14 @@ pub(super) fn check(
     links: &Links,
     findings: &mut Vec<Finding>,
 ) {
-    let mut served: BTreeMap<(&str, &str, &str), &str> = BTreeMap::new();
-    for adapter in adapters {
-        let mut fault = |what: String, advice: String| {
+    for (index, adapter) in adapters.iter().enumerate() {
+        let before = adapters.iter().take(index);
+        let before = before.map(|other| (other.name.as_str(), &other.requirements));
+        let kind = |link: &str| links.links.get(link).map(|link| link.kind());
+        for clash in clashes(&adapter.name, &adapter.requirements, before, kind) {
             let key = format!("adapters.{}.config", adapter.name);
-            findings.push(Finding::error(at(&adapter.name), key, what, advice));
-        };
-        for (link, wants, kinds) in wanted(&adapter.requirements) {
-            // One that is not there, or is faulty itself, is told elsewhere.
-            let Some(kind) = links.links.get(link).map(|l| l.kind()) else {
-                continue;
-            };
-            if !kinds.contains(&kind) {
-                let words: Vec<_> = kinds.iter().map(|k| format!("`{}`", k.word())).collect();
-                fault(
-                    format!(
-                        "the adapter wants to {wants} on link `{link}`, whose kind is `{}`",
-                        kind.word()
-                    ),
-                    format!("name a link of kind {}", words.join(" or ")),
-                );
-            }
-        }
-        for route in &adapter.requirements.routes {
-            let key = (
-                route.link.as_str(),
-                route.method.as_str(),
-                route.path.as_str(),
-            );
-            if let Some(other) = served.insert(key, &adapter.name) {
-                fault(
-                    format!(
-                        "{} {} on link `{}` is served by adapter `{other}` already",
-                        route.method, route.path, route.link
-                    ),
-                    "give one of them another base path or another link".into(),
-                );
-            }
+            let at = at(&adapter.name);
+            findings.push(Finding::error(at, key, clash.what, clash.advice));
         }
     }
 }
@@ -141,31 +112,6 @@ pub(super) fn sinks(config: &Config, findings: &mut Vec<Finding>) -> Vec<Sink> {
         }
     }
     sinks
-}
-
-type Want<'a> = (&'a str, &'static str, &'static [Kind]);
-
-fn wanted(needs: &Requirements) -> Vec<Want<'_>> {
-    let topics = needs.topics.iter().map(|n| {
-        let kinds: &[Kind] = &[Kind::Mqtt];
-        (n.link.as_str(), "subscribe and publish", kinds)
-    });
-    let routes = needs.routes.iter().map(|n| {
-        let kinds: &[Kind] = &[Kind::HttpServer];
-        (n.link.as_str(), "serve routes", kinds)
-    });
-    let calls = needs.calls.iter().map(|n| {
-        let kinds: &[Kind] = &[Kind::HttpClient];
-        (n.link.as_str(), "send requests", kinds)
-    });
-    let sources = needs.sources.iter().map(|link| {
-        let kinds: &[Kind] = &[Kind::Ftps, Kind::HttpClient];
-        (link.as_str(), "read files", kinds)
-    });
-    let mut all: Vec<_> = topics.chain(routes).chain(calls).chain(sources).collect();
-    all.sort_by_key(|(link, wants, _)| (*link, *wants));
-    all.dedup_by_key(|(link, wants, _)| (*link, *wants));
-    all
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

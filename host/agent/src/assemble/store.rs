@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use otahost_disk::{Disk, Place};
-use otahost_sandbox::Sandbox;
 
-use super::{MAX_COMPONENT, make_ready};
+use super::loader::made_from;
+use super::{Loader, MAX_COMPONENT, make_ready, read_component};
 use crate::config::AdapterConfig;
 use crate::platform::{AdapterSetup, Workshop};
 
@@ -18,34 +18,41 @@ const DIRECTORY: &str = "adapters";
 #[derive(Debug)]
 pub(super) struct Store {
     disk: Arc<dyn Disk>,
-    sandbox: Sandbox,
+    loader: Loader,
     adapters: BTreeMap<String, AdapterConfig>,
+    /// Digests of the configured components.
+    configured: BTreeSet<String>,
 }
 
 impl Store {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
-        sandbox: Sandbox,
+        loader: Loader,
         adapters: BTreeMap<String, AdapterConfig>,
+        configured: BTreeSet<String>,
     ) -> Self {
         Store {
             disk,
-            sandbox,
+            loader,
             adapters,
+            configured,
         }
     }
 }
 
-fn digest_of(component: &[u8]) -> String {
-    let hex: String = digest(&SHA256, component)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{hex}")
+/// What an adapter's file is known by: the digest of the component, which native code that was made elsewhere names.
+pub(crate) fn digest_of(file: &[u8]) -> String {
+    made_from(file).unwrap_or_else(|| {
+        let hex: String = digest(&SHA256, file)
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("sha256:{hex}")
+    })
 }
 
-/// The file of a component. What is no digest names no file.
+/// The file of a version as it was given, by the component's digest. What is no digest names no file.
 fn place(digest: &str) -> Option<Place> {
     let hex = digest.strip_prefix("sha256:")?;
     let fits = hex.len() == 64 && hex.chars().all(|c| c.is_ascii_hexdigit());
@@ -55,23 +62,12 @@ fn place(digest: &str) -> Option<Place> {
 impl Workshop for Store {
     fn take(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {
         let setup = self.make_ready(adapter, component)?;
-        let place =
-            place(setup.component.digest()).ok_or("a digest has another form than it should")?;
-        let failed = |e: std::io::Error| format!("the component cannot be kept: {e}");
-        if self
-            .disk
-            .read(&place, MAX_COMPONENT)
-            .is_ok_and(|kept| kept == component)
-        {
-            return Ok(setup);
-        }
-        let directory = place.parent();
-        if self.disk.list(&directory).is_err() {
-            self.disk.create_dir(&directory).map_err(failed)?;
-            self.disk.sync_dir(&directory.parent()).map_err(failed)?;
-        }
-        self.disk.replace(&place, component).map_err(failed)?;
+        self.keep(component)?;
         Ok(setup)
+    }
+
+    fn look(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {
+        self.make_ready(adapter, component)
     }
 
     fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String> {
@@ -80,33 +76,79 @@ impl Workshop for Store {
             .disk
             .read(&place, MAX_COMPONENT)
             .map_err(|e| format!("version {digest} cannot be read: {e}"))?;
+        let changed = || format!("the file of version {digest} was changed");
+        // Before it is compiled, and of native code once more when its signature has been checked.
         if digest_of(&bytes) != digest {
-            return Err(format!("the file of version {digest} was changed"));
+            return Err(changed());
         }
-        self.make_ready(adapter, &bytes)
+        let setup = self.make_ready(adapter, &bytes)?;
+        match setup.component.digest() == digest {
+            true => Ok(setup),
+            false => Err(changed()),
+        }
+    }
+
+    fn keep_configured(&self) {
+        for (name, adapter) in &self.adapters {
+            let kept = read_component(&adapter.component).and_then(|component| {
+                // Another one than was loaded is looked at by who sees that it changed.
+                match self.configured.contains(&digest_of(&component)) {
+                    true => self.keep(&component),
+                    false => Ok(()),
+                }
+            });
+            if let Err(why) = kept {
+                tracing::warn!(
+                    adapter = name,
+                    why,
+                    "no copy of its component is kept: if its file is replaced there is no way back"
+                );
+            }
+        }
     }
 
     fn tidy(&self, needed: &BTreeSet<String>) {
         let directory = Place::data(DIRECTORY);
         for name in self.disk.list(&directory).unwrap_or_default() {
             let digest = format!("sha256:{}", name.trim_end_matches(".wasm"));
-            if needed.contains(&digest) {
+            if needed.contains(&digest) || self.configured.contains(&digest) {
                 continue;
             }
             if let Err(error) = self.disk.remove(&directory.join(&name)) {
                 tracing::warn!(%error, name, "a version that nobody needs cannot be removed");
             }
+            self.loader.forget(&digest);
         }
     }
 }
 
 impl Store {
+    /// Keeps a component durably. To keep it again changes nothing.
+    fn keep(&self, component: &[u8]) -> Result<(), String> {
+        let place =
+            place(&digest_of(component)).ok_or("a digest has another form than it should")?;
+        let failed = |e: std::io::Error| format!("the component cannot be kept: {e}");
+        if self
+            .disk
+            .read(&place, MAX_COMPONENT)
+            .is_ok_and(|kept| kept == component)
+        {
+            return Ok(());
+        }
+        let directory = place.parent();
+        if self.disk.list(&directory).is_err() {
+            self.disk.create_dir(&directory).map_err(failed)?;
+            self.disk.sync_dir(&directory.parent()).map_err(failed)?;
+        }
+        self.disk.replace(&place, component).map_err(failed)
+    }
+
     fn make_ready(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {
         let config = self
             .adapters
             .get(adapter)
             .ok_or_else(|| format!("adapter `{adapter}` is not configured"))?;
-        make_ready(&self.sandbox, adapter, config, "the component", component).map_err(|findings| {
+        make_ready(&self.loader, adapter, config, "the component", component).map_err(|findings| {
             let texts: Vec<String> = findings.iter().map(|f| f.what.clone()).collect();
             texts.join("; ")
         })

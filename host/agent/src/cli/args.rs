@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::adapters::AdapterCommand;
 
+#[cfg(feature = "compiler")]
+use crate::assemble::COMPILE_CHILD;
 use crate::exit::Exit;
 
 /// The command line.
@@ -79,12 +81,23 @@ pub enum Command {
         #[command(subcommand)]
         command: AdapterCommand,
     },
+    /// Have the agent take in what was changed of the configuration and of the adapters' files; it looks every few seconds by itself
+    Reload,
     /// Install a file on a target and follow it to the end
     Install(Install),
+    /// Look at what the agent keeps (journal, slots, staged bytes, adapters, caches) and say what is whole; changes nothing, needs no agent
+    Doctor,
     /// Reboot when a version runs that nobody confirmed; for a timer some time after the boot, needs no agent
     Deadman,
     /// Make a signed artifact of an image
     Sign(Sign),
+    /// Make native code of an adapter for devices without a compiler; it has to be signed then
+    #[cfg(feature = "compiler")]
+    Compile(Compile),
+    /// The compiler of the agent's own, in a process with limits: components come in on standard input
+    #[cfg(feature = "compiler")]
+    #[command(name = COMPILE_CHILD, hide = true)]
+    CompileChild,
     /// Make a key pair for `sign`: PREFIX.key and PREFIX.pub
     Keygen {
         /// Path of the pair without ending
@@ -109,6 +122,26 @@ pub struct Install {
     /// Return when the agent has taken the job
     #[arg(long)]
     pub no_wait: bool,
+}
+
+/// `compile`.
+#[cfg(feature = "compiler")]
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// The component
+    pub component: PathBuf,
+    /// What it shall run on: x86_64, aarch64 or pulley64 (the interpreter); default: this machine
+    #[arg(long = "for", value_name = "TARGET", value_parser = target)]
+    pub target: Option<otahost_sandbox::Target>,
+    /// Where the native code goes
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[cfg(feature = "compiler")]
+fn target(text: &str) -> Result<otahost_sandbox::Target, String> {
+    otahost_sandbox::Target::parse(text)
+        .ok_or_else(|| "it is none of x86_64, aarch64 and pulley64".into())
 }
 
 /// `sign`.
@@ -174,6 +207,7 @@ mod tests {
             "sign F --key K --sidecar --out O",
             "sign F --key K --out O --compatible C --version 1 --rollback-index 7 --password-file P",
             "keygen PREFIX",
+            "reload --json",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("otahost").chain(line.split(' ')));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

@@ -5,6 +5,7 @@
 
 use otahost_core::model::Phase;
 
+use super::offers;
 use super::words::{argument, clean, count, time};
 use crate::api::{
     AdapterHealth, AdapterView, BadImageView, FailureView, LinkView, StatusView, TargetView,
@@ -13,12 +14,29 @@ use crate::api::{
 /// One line for each thing that needs a person, or that a person should know before pulling the plug.
 pub(super) fn hints(status: &StatusView) -> Vec<String> {
     let mut hints = Vec::new();
-    if status.safe_mode {
+    if let Some(missing) = &status.journal.missing {
+        hints.push(format!(
+            "the journal cannot be used: {}. Until it can, no adapter runs and nothing new is begun; a version on trial is confirmed or \
+             rolled back all the same. The agent tries again by itself",
+            clean(missing)
+        ));
+    } else if status.safe_mode {
         hints.push(
             "safe mode, because the agent ended several times soon after its start: no adapter runs and no link connects. Look at the \
-             log of the starts before; a restart after a minute, or a reboot, ends it"
+             log of the starts before; a restart after a minute, or a reboot, ends it. If a new version of an adapter may be to blame, \
+             `otahost adapter rollback NAME` leaves it"
                 .into(),
         );
+    }
+    if let Some(damage) = &status.journal.damaged {
+        hints.push(format!(
+            "the journal was damaged ({}): {} of its rows go on, and what else was in it is forgotten. Updates that were under way may \
+             have to be asked for again, and an account may have to be logged in again. The damaged file is kept as `{}` in the data \
+             directory; take it away when you have looked at it, and this line goes with the next start",
+            clean(&damage.why),
+            damage.rows,
+            clean(&damage.kept)
+        ));
     }
     for target in &status.targets {
         hints.extend(
@@ -36,7 +54,13 @@ pub(super) fn hints(status: &StatusView) -> Vec<String> {
     if !status.safe_mode {
         hints.extend(status.links.iter().filter(|link| !link.up).map(link_down));
     }
-    hints.extend(status.adapters.iter().filter_map(adapter));
+    // In safe mode all are set aside, and that was said.
+    if !status.safe_mode {
+        hints.extend(status.adapters.iter().filter_map(adapter));
+    }
+    hints.extend(status.adapters.iter().flat_map(offers::waits));
+    hints.extend(offers::pending(status));
+    hints.extend(status.repositories.iter().filter_map(offers::refused));
     hints
 }
 
@@ -224,9 +248,24 @@ fn link_down(link: &LinkView) -> String {
 
 fn adapter(adapter: &AdapterView) -> Option<String> {
     let name = clean(&adapter.name);
+    if let Some(fault) = &adapter.fault {
+        return Some(format!(
+            "adapter {name} runs version {} in place of what should run: {}. {}",
+            clean(&adapter.version),
+            clean(fault),
+            mend(adapter)
+        ));
+    }
     let why = match &adapter.health {
         AdapterHealth::Running => String::new(),
         AdapterHealth::Failing { last_failure } => format!(": {}", clean(last_failure)),
+        AdapterHealth::SetAside { why } => {
+            return Some(format!(
+                "adapter {name} is set aside: {}. Nothing of it is lost: its messages wait, and who calls it is told to come again. {}",
+                clean(why),
+                mend(adapter)
+            ));
+        }
     };
     if adapter.dead_letters > 0 {
         let events = count(
@@ -245,6 +284,14 @@ fn adapter(adapter: &AdapterView) -> Option<String> {
             "adapter {name} fails{why}. Show the log to who made the adapter"
         ))
     }
+}
+
+/// What brings an adapter to run as it should.
+fn mend(adapter: &AdapterView) -> String {
+    format!(
+        "Mend that (`otahost check` says where) and restart the agent, or give it a version that runs: `otahost adapter install {} FILE`",
+        argument(&adapter.name)
+    )
 }
 
 /// `once`, `2 times`.
@@ -421,6 +468,9 @@ mod tests {
             protocol: "DJI".into(),
             version: "1".into(),
             digest: String::new(),
+            loaded: String::new(),
+            origin: None,
+            waiting: Vec::new(),
             health: failure.map_or(AdapterHealth::Running, |failure| AdapterHealth::Failing {
                 last_failure: failure.into(),
             }),
@@ -429,6 +479,8 @@ mod tests {
             strikes: None,
             previous: None,
             rejected: Vec::new(),
+            fault: None,
+            inbox: 0,
         };
         let mut status = idle();
         status.safe_mode = true;
@@ -437,7 +489,8 @@ mod tests {
             hints(&status),
             [
                 "safe mode, because the agent ended several times soon after its start: no adapter runs and no link connects. Look at the log \
-                 of the starts before; a restart after a minute, or a reboot, ends it",
+                 of the starts before; a restart after a minute, or a reboot, ends it. If a new version of an adapter may be to blame, \
+                 `otahost adapter rollback NAME` leaves it",
             ]
         );
         status.safe_mode = false;

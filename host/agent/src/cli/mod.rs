@@ -5,9 +5,14 @@
 
 mod adapters;
 mod args;
+#[cfg(feature = "compiler")]
+mod compile;
+mod doctor;
 mod follow;
 mod hints;
+mod offers;
 mod outlook;
+mod record;
 mod render;
 #[cfg(test)]
 mod samples;
@@ -41,6 +46,11 @@ pub fn main() -> Exit {
             };
         }
     };
+    // Before anything is set up.
+    #[cfg(feature = "compiler")]
+    if let Command::CompileChild = cli.command {
+        return compile::child();
+    }
     start_log();
     let json = cli.json;
     match execute(&cli) {
@@ -125,6 +135,10 @@ impl From<CallError> for Failure {
 
 fn execute(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
+        #[cfg(feature = "compiler")]
+        Command::CompileChild => Ok(compile::child()),
+        #[cfg(feature = "compiler")]
+        Command::Compile(arguments) => compile::compile(cli, arguments),
         Command::Run => {
             // The rest of what `check` looks at is looked at by `run` itself: adapters are compiled once, not twice.
             crate::run::run(Config::load(&cli.config)?)?;
@@ -209,7 +223,18 @@ fn execute(cli: &Cli) -> Result<Exit, Failure> {
             }
         }
         Command::Adapter { command } => adapters::run(cli, command),
+        Command::Reload => reload(cli),
         Command::Install(install) => follow::install(&client(cli)?, install, cli.json),
+        Command::Doctor => {
+            let config = Config::load(&cli.config)?;
+            let report = crate::doctor::examine(&config, &client(cli)?);
+            show(cli, &report.to_json(), || doctor::table(&report));
+            Ok(if report.is_whole() {
+                Exit::Ok
+            } else {
+                Exit::NotWhole
+            })
+        }
         Command::Deadman => {
             let watched = Config::watched(&cli.config)?;
             let report = crate::deadman::run(&watched)?;
@@ -263,8 +288,16 @@ fn unexpected(reply: Reply) -> Failure {
             Exit::Unknown,
             "`otahost adapter list` lists those there are",
         ),
+        ErrorCode::UnknownStep => (
+            Exit::Unknown,
+            "`otahost adapter logs NAME` lists those on record",
+        ),
         ErrorCode::UnknownTarget => (Exit::Unknown, "`otahost status` lists those there are"),
         ErrorCode::Busy | ErrorCode::Refused => (Exit::Refused, ""),
+        ErrorCode::Configuration => (
+            Exit::Configuration,
+            "what ran before goes on; mend it, and it is taken in by itself",
+        ),
         ErrorCode::TooLate => (
             Exit::TooLate,
             "wait for the end: `otahost jobs KEY` shows it",
@@ -273,6 +306,27 @@ fn unexpected(reply: Reply) -> Failure {
         ErrorCode::Invalid | ErrorCode::Failed => (Exit::Failure, ""),
     };
     ExitError::new(exit, words::clean(&message), advice).into()
+}
+
+fn reload(cli: &Cli) -> Result<Exit, Failure> {
+    match client(cli)?.ask(&Request::Reload)? {
+        Reply::Reloaded { changed, wrong } => {
+            let document = json!({ "ok": wrong.is_empty(), "changed": changed, "wrong": wrong });
+            show(cli, &document, || {
+                if changed.is_empty() && wrong.is_empty() {
+                    return "nothing was changed\n".to_owned();
+                }
+                let lines = changed.iter().chain(&wrong);
+                lines.map(|line| words::clean(line) + "\n").collect()
+            });
+            Ok(if wrong.is_empty() {
+                Exit::Ok
+            } else {
+                Exit::Refused
+            })
+        }
+        other => Err(unexpected(other)),
+    }
 }
 
 fn cleared(target: &str, image: Option<&str>, images: u64) -> String {

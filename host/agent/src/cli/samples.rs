@@ -57,9 +57,13 @@ pub(super) fn idle() -> StatusView {
         now: 0,
         clock: ClockQuality::Synced,
         safe_mode: false,
+        journal: Default::default(),
         links: vec![],
         targets: vec![],
         adapters: vec![],
+        repositories: vec![],
+        drop_ins: vec![],
+        problem: None,
         jobs: vec![],
     }
 }

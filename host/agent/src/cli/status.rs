@@ -1,6 +1,7 @@
 //! `otahost status`: how everything is, what is remembered of each target, and what can be done.
 
 use super::hints::{clear, hints, refused, times};
+use super::offers::offers;
 use super::render::{jobs, lines, section};
 use super::words::{clean, count, span, time};
 use crate::api::{AdapterHealth, AdapterView, LinkView, StatusView, TargetView};
@@ -26,6 +27,7 @@ pub(super) fn status(status: &StatusView) -> String {
         "adapters",
         &status.adapters.iter().map(adapter).collect::<Vec<_>>(),
     ));
+    text.push_str(&offers(status));
     if status.jobs.is_empty() {
         text.push_str("jobs: none\n");
     } else {
@@ -151,7 +153,12 @@ fn adapter(adapter: &AdapterView) -> Vec<String> {
     let mut health = match &adapter.health {
         AdapterHealth::Running => "running".to_owned(),
         AdapterHealth::Failing { .. } => "failing".to_owned(),
+        AdapterHealth::SetAside { .. } => "set aside".to_owned(),
     };
+    if adapter.inbox > 0 {
+        let messages = many(adapter.inbox, "message waits", "messages wait");
+        health.push_str(&format!(", {messages}"));
+    }
     if adapter.dead_letters > 0 {
         health.push_str(&format!(
             ", {} set aside",
@@ -198,12 +205,17 @@ mod tests {
             protocol: "DJI".into(),
             version: "1".into(),
             digest: "sha256:0123456789abcdef0123".into(),
+            loaded: "cached".into(),
+            origin: None,
+            waiting: Vec::new(),
             health: AdapterHealth::Running,
             dead_letters: 1,
             installed: false,
             strikes: None,
             previous: None,
             rejected: Vec::new(),
+            fault: None,
+            inbox: 0,
         });
         view.jobs.push(job(Phase::Downloading));
         assert_eq!(

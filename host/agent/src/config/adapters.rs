@@ -1,6 +1,7 @@
 //! `[adapters.<name>]` and what they are granted.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use otahost_core::job::OPERATOR;
 use otahost_core::paths;
@@ -8,16 +9,19 @@ use otahost_core::secret::Place;
 use otahost_core::topics;
 use serde_json::Value;
 use toml::de::DeValue;
-use url::Url;
 
-use super::reader::{Item, Section};
+use super::reader::{Item, Section, UrlKind};
 use super::{
-    AdapterConfig, CallGrant, Grants, LinkGrant, RouteGrant, known, schema, written_names,
+    AdapterConfig, CallGrant, Follows, Grants, LinkGrant, RouteGrant, known, schema, written_names,
 };
 
-pub(super) fn read(root: &Section<'_>) -> BTreeMap<String, AdapterConfig> {
+pub(super) fn read(
+    root: &Section<'_>,
+    directory: Option<&Path>,
+) -> BTreeMap<String, AdapterConfig> {
     let links = written_names(root, "links");
     let targets = written_names(root, "targets");
+    let repositories = written_names(root, "repositories");
     let mut adapters = BTreeMap::new();
     for (name, item) in root
         .get("adapters")
@@ -35,17 +39,26 @@ pub(super) fn read(root: &Section<'_>) -> BTreeMap<String, AdapterConfig> {
         let Some(section) = item.section(&schema::ADAPTER) else {
             continue;
         };
-        if let Some(adapter) = adapter(&section, &links, &targets) {
+        let dropped = directory.map(|directory| directory.join(format!("{name}.wasm")));
+        if let Some(mut adapter) = adapter(&section, dropped, &links, &targets) {
+            adapter.follows = follows(&section, name, &repositories);
             adapters.insert(name.to_owned(), adapter);
         }
     }
     adapters
 }
 
-fn adapter(section: &Section<'_>, links: &[&str], targets: &[&str]) -> Option<AdapterConfig> {
-    let component = section
-        .require("component", "an adapter is a file")
-        .and_then(|i| i.existing_file("the component"));
+fn adapter(
+    section: &Section<'_>,
+    dropped: Option<PathBuf>,
+    links: &[&str],
+    targets: &[&str],
+) -> Option<AdapterConfig> {
+    // Whether it is there, and what it is, is told when it is loaded: the agent starts without it.
+    let component = match section.get("component") {
+        Some(item) => item.file().map(|file| (item.location(), file)),
+        None => dropped.map(|file| (section.location(), file)),
+    };
     let config = section.get("config").map_or_else(
         || Some(Value::Object(serde_json::Map::new())),
         |i| {
@@ -67,9 +80,39 @@ fn adapter(section: &Section<'_>, links: &[&str], targets: &[&str]) -> Option<Ad
     }
     Some(AdapterConfig {
         at,
-        component: component?,
+        component_at: component.as_ref()?.0,
+        component: component?.1,
         config: config?,
         grants,
+        follows: None,
+    })
+}
+
+fn follows(section: &Section<'_>, name: &str, repositories: &[&str]) -> Option<Follows> {
+    let renamed = section.get("repository_name");
+    let Some(item) = section.get("repository") else {
+        if let Some(item) = renamed {
+            item.fault(
+                "has no effect without `repository`",
+                "add `repository`, or remove this line",
+            );
+        }
+        return None;
+    };
+    let repository = item.string()?;
+    known(
+        &item,
+        "repository",
+        repository,
+        repositories.iter().copied(),
+    );
+    let name = match renamed {
+        Some(item) => item.name()?,
+        None => name,
+    };
+    Some(Follows {
+        repository: repository.to_owned(),
+        name: name.to_owned(),
     })
 }
 
@@ -237,35 +280,21 @@ fn pointer(item: &Item<'_>) -> Option<String> {
 }
 
 pub(super) fn download_prefix(item: &Item<'_>) -> Option<String> {
-    const FORM: &str =
-        "write `http://` or `https://`, the host, and a folder: `https://files.example/firmware/`";
-    let text = item.raw_string()?;
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(e) => {
-            item.secret_fault(format!("is no URL: {e}"), FORM);
-            return None;
-        }
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        item.secret_fault(
-            "holds a user or password; artifacts are fetched without any",
+    let url = item.url(&UrlKind {
+        form: "write `http://` or `https://`, the host, and a folder: `https://files.example/firmware/`",
+        schemes: &["http", "https"],
+        otherwise: "not a scheme that can be downloaded from",
+        credentials: (
+            "artifacts are fetched without any",
             "remove the part before `@`",
-        );
-    } else if !matches!(url.scheme(), "http" | "https") {
-        item.fault(
-            format!(
-                "`{}` is not a scheme that can be downloaded from",
-                url.scheme()
-            ),
-            FORM,
-        );
-    } else if url.query().is_some() || url.fragment().is_some() {
+        ),
+    })?;
+    if url.query().is_some() || url.fragment().is_some() {
         item.secret_fault(
             "has a query or a fragment; a prefix ends in the path",
             "remove what begins with `?` or `#`",
         );
-    } else if text.contains('*') {
+    } else if item.raw_string()?.contains('*') {
         item.fault(
             "has a wildcard, and there are none here",
             "everything below the prefix is granted; name a folder",

@@ -47,6 +47,16 @@ pub(super) fn read(root: &Section<'_>) -> ReadDevice {
         }
     };
     let socket = socket(&section, data_dir_path.clone());
+    let adapters_dir = match section.get("adapters_dir") {
+        None => Some(root.reader.beside(section.default("adapters_dir"))),
+        Some(item) => {
+            let path = item.string().map(|path| root.reader.beside(path));
+            if path.as_ref().is_some_and(|p| p.exists() && !p.is_dir()) {
+                item.fault("is not a directory", "name a directory; it may be missing");
+            }
+            path
+        }
+    };
     if let (Some(item), Some(path)) = (&data_dir, &data_dir_path)
         && path.exists()
         && !path.is_dir()
@@ -64,6 +74,7 @@ pub(super) fn read(root: &Section<'_>) -> ReadDevice {
             reboot: reboot?,
             boot_id: boot_id?,
             socket: socket?,
+            adapters_dir: adapters_dir?,
         })
     })();
     ReadDevice { device, data_dir }

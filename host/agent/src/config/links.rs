@@ -8,12 +8,151 @@ pub(super) mod secret;
 pub(super) mod trust;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use otahost_links::tls::ServerTrust;
 use toml::de::DeValue;
+use url::Url;
 
 use super::reader::{Item, Section};
-use super::{LinkConfig, schema};
+use super::{Location, Secret, schema};
+
+/// A named connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkConfig {
+    /// An MQTT broker.
+    Mqtt(MqttConfig),
+    /// A listener for HTTP requests.
+    HttpServer(HttpServerConfig),
+    /// A REST API.
+    HttpClient(HttpClientConfig),
+    /// An FTPS server.
+    Ftps(FtpsConfig),
+}
+
+/// A listener for HTTP requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpServerConfig {
+    /// Where the link stands in the file.
+    pub at: Location,
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// TLS, or plain HTTP without.
+    pub tls: Option<TlsIdentityConfig>,
+    /// Who may call.
+    pub callers: CallersConfig,
+    /// Realm of the Basic challenge.
+    pub realm: String,
+    /// Time for an adapter's answer.
+    pub answer_within: Duration,
+    /// Requests a minute from one address.
+    pub per_minute: u32,
+    /// Requests being handled at once.
+    pub parallel: u32,
+}
+
+/// What a listener shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsIdentityConfig {
+    /// PEM file of the certificate and its chain.
+    pub certificate: PathBuf,
+    /// The private key in PEM.
+    pub key: Secret,
+}
+
+/// Who may call a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallersConfig {
+    /// Everybody who reaches the port.
+    Anonymous,
+    /// HTTP Basic: names and passwords.
+    Basic(Vec<(String, Secret)>),
+}
+
+/// A REST API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpClientConfig {
+    /// Where the link stands in the file.
+    pub at: Location,
+    /// Scheme, host, port and perhaps a path.
+    pub url: Url,
+    /// Why the server is trusted.
+    pub trust: ServerTrust,
+    /// Credentials of each request.
+    pub auth: AuthConfig,
+    /// Secrets by name.
+    pub secrets: Vec<(String, Secret)>,
+    /// URL prefixes outside the base that files may be redirected to, beside public addresses.
+    pub redirects: Vec<String>,
+    /// Limit for a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence.
+    pub idle_timeout: Duration,
+}
+
+/// Credentials of each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthConfig {
+    /// None.
+    None,
+    /// HTTP Basic.
+    Basic {
+        /// User name.
+        username: Secret,
+        /// Password.
+        password: Secret,
+    },
+    /// The secret with this name as a bearer token.
+    Bearer(String),
+}
+
+/// An FTPS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FtpsConfig {
+    /// Where the link stands in the file.
+    pub at: Location,
+    /// Host name or address.
+    pub host: String,
+    /// Control port.
+    pub port: u16,
+    /// User name.
+    pub username: Secret,
+    /// Password.
+    pub password: Secret,
+    /// The directory the link is confined to.
+    pub directory: String,
+    /// Why the server is trusted.
+    pub trust: ServerTrust,
+    /// Limit for a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence.
+    pub idle_timeout: Duration,
+}
+
+/// An MQTT broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttConfig {
+    /// Where the link stands in the file.
+    pub at: Location,
+    /// `mqtt://host:port` or `mqtts://host:port`; the port may be missing.
+    pub url: String,
+    /// MQTT client id.
+    pub client_id: String,
+    /// MQTT user name.
+    pub username: Option<String>,
+    /// MQTT password.
+    pub password: Option<Secret>,
+    /// PEM file of the authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// MQTT keep-alive; whole seconds.
+    pub keep_alive: Duration,
+    /// Pause after the first failed connection.
+    pub backoff_first: Duration,
+    /// The longest pause.
+    pub backoff_max: Duration,
+}
 
 pub(super) fn read(root: &Section<'_>, device_id: &str) -> BTreeMap<String, LinkConfig> {
     let mut links = BTreeMap::new();

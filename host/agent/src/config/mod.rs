@@ -5,6 +5,7 @@
 
 mod adapters;
 mod alerts;
+mod compiler;
 mod deadman;
 mod device;
 mod excerpt;
@@ -15,26 +16,32 @@ mod nearest;
 mod places;
 mod policy;
 mod reader;
+mod repositories;
+mod same;
 pub mod schema;
 mod targets;
 pub(crate) mod units;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use compiler::CompilerConfig;
 pub use deadman::Watched;
 pub use finding::{Faults, Finding, Location, Severity};
+pub use links::{
+    AuthConfig, CallersConfig, FtpsConfig, HttpClientConfig, HttpServerConfig, LinkConfig,
+    MqttConfig, TlsIdentityConfig,
+};
 pub use otahost_core::grants::{CallGrant, Grants, LinkGrant, RouteGrant};
 use otahost_core::model::Level;
 pub use otahost_core::policy::Policy;
 pub use otahost_core::secret::Secret;
 pub use otahost_flash::ArchiveLimits;
-use otahost_links::tls::ServerTrust;
+pub(crate) use reader::is_name;
 use reader::{Reader, Section};
+pub use repositories::{RepositoryConfig, RepositoryPlace};
 use toml::de::DeTable;
-use url::Url;
 
 /// The largest configuration file.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -52,6 +59,8 @@ pub struct Config {
     pub targets: Vec<(String, TargetConfig)>,
     /// Adapters by name.
     pub adapters: BTreeMap<String, AdapterConfig>,
+    /// Where new versions of them are looked for, by name.
+    pub repositories: BTreeMap<String, RepositoryConfig>,
     /// Where alerts go, by name.
     pub alerts: BTreeMap<String, AlertConfig>,
     /// Where updates on media are looked for.
@@ -60,6 +69,8 @@ pub struct Config {
     pub transfer: TransferConfig,
     /// How long a job may stay in each part of its way.
     pub deadlines: DeadlineConfig,
+    /// What making native code of an adapter may cost, and whose is run that was made elsewhere.
+    pub compiler: CompilerConfig,
 }
 
 /// The device and this agent.
@@ -75,141 +86,8 @@ pub struct Device {
     pub boot_id: PathBuf,
     /// Unix socket of the local API.
     pub socket: PathBuf,
-}
-
-/// A named connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkConfig {
-    /// An MQTT broker.
-    Mqtt(MqttConfig),
-    /// A listener for HTTP requests.
-    HttpServer(HttpServerConfig),
-    /// A REST API.
-    HttpClient(HttpClientConfig),
-    /// An FTPS server.
-    Ftps(FtpsConfig),
-}
-
-/// A listener for HTTP requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpServerConfig {
-    /// Where the link stands in the file.
-    pub at: Location,
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// TLS, or plain HTTP without.
-    pub tls: Option<TlsIdentityConfig>,
-    /// Who may call.
-    pub callers: CallersConfig,
-    /// Realm of the Basic challenge.
-    pub realm: String,
-    /// Time for an adapter's answer.
-    pub answer_within: Duration,
-    /// Requests a minute from one address.
-    pub per_minute: u32,
-    /// Requests being handled at once.
-    pub parallel: u32,
-}
-
-/// What a listener shows of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsIdentityConfig {
-    /// PEM file of the certificate and its chain.
-    pub certificate: PathBuf,
-    /// The private key in PEM.
-    pub key: Secret,
-}
-
-/// Who may call a listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallersConfig {
-    /// Everybody who reaches the port.
-    Anonymous,
-    /// HTTP Basic: names and passwords.
-    Basic(Vec<(String, Secret)>),
-}
-
-/// A REST API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpClientConfig {
-    /// Where the link stands in the file.
-    pub at: Location,
-    /// Scheme, host, port and perhaps a path.
-    pub url: Url,
-    /// Why the server is trusted.
-    pub trust: ServerTrust,
-    /// Credentials of each request.
-    pub auth: AuthConfig,
-    /// Secrets by name.
-    pub secrets: Vec<(String, Secret)>,
-    /// URL prefixes outside the base that files may be redirected to, beside public addresses.
-    pub redirects: Vec<String>,
-    /// Limit for a connection.
-    pub connect_timeout: Duration,
-    /// Longest silence.
-    pub idle_timeout: Duration,
-}
-
-/// Credentials of each request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuthConfig {
-    /// None.
-    None,
-    /// HTTP Basic.
-    Basic {
-        /// User name.
-        username: Secret,
-        /// Password.
-        password: Secret,
-    },
-    /// The secret with this name as a bearer token.
-    Bearer(String),
-}
-
-/// An FTPS server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FtpsConfig {
-    /// Where the link stands in the file.
-    pub at: Location,
-    /// Host name or address.
-    pub host: String,
-    /// Control port.
-    pub port: u16,
-    /// User name.
-    pub username: Secret,
-    /// Password.
-    pub password: Secret,
-    /// The directory the link is confined to.
-    pub directory: String,
-    /// Why the server is trusted.
-    pub trust: ServerTrust,
-    /// Limit for a connection.
-    pub connect_timeout: Duration,
-    /// Longest silence.
-    pub idle_timeout: Duration,
-}
-
-/// An MQTT broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MqttConfig {
-    /// Where the link stands in the file.
-    pub at: Location,
-    /// `mqtt://host:port` or `mqtts://host:port`; the port may be missing.
-    pub url: String,
-    /// MQTT client id.
-    pub client_id: String,
-    /// MQTT user name.
-    pub username: Option<String>,
-    /// MQTT password.
-    pub password: Option<Secret>,
-    /// PEM file of the authorities to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// MQTT keep-alive; whole seconds.
-    pub keep_alive: Duration,
-    /// Pause after the first failed connection.
-    pub backoff_first: Duration,
-    /// The longest pause.
-    pub backoff_max: Duration,
+    /// Where components of adapters lie under the adapters' names.
+    pub adapters_dir: PathBuf,
 }
 
 /// Something that can be updated.
@@ -330,12 +208,25 @@ pub enum VersionSource {
 pub struct AdapterConfig {
     /// Where its grants stand in the file; where the adapter stands when it has none.
     pub at: Location,
-    /// The component's file.
+    /// Where its component is named in the file.
+    pub component_at: Location,
+    /// The component's file. It may be missing.
     pub component: PathBuf,
     /// Its own configuration; always an object.
     pub config: serde_json::Value,
     /// What it may do.
     pub grants: Grants,
+    /// Where new versions of it come from.
+    pub follows: Option<Follows>,
+}
+
+/// What an adapter is updated from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follows {
+    /// Name of the repository.
+    pub repository: String,
+    /// What the adapter is called there.
+    pub name: String,
 }
 
 /// Where updates on media are looked for.
@@ -556,7 +447,9 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
     let links = links::read(root, id);
     let (targets, places) = targets::read(root);
     places::check(root.reader, data_dir.as_ref(), &places);
-    let adapters = adapters::read(root);
+    let adapters_dir = device.as_ref().map(|d| d.adapters_dir.as_path());
+    let adapters = adapters::read(root, adapters_dir);
+    let repositories = repositories::read(root);
     let alerts = alerts::read(root);
     let offline = match root.get("offline").map(|o| o.section(&schema::OFFLINE)) {
         None => None,
@@ -576,10 +469,12 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         links,
         targets,
         adapters,
+        repositories,
         alerts,
         offline: links::lift(offline)?,
         transfer,
         deadlines,
+        compiler: compiler::read(root)?,
     })
 }
 
@@ -663,10 +558,14 @@ fn known<'a>(
         return true;
     }
     let names: Vec<_> = known.collect();
+    let kinds = match kind {
+        "repository" => "repositories".to_owned(),
+        kind => format!("{kind}s"),
+    };
     let advice = match nearest::nearest(name, names.iter().copied()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None if names.is_empty() => {
-            format!("this file has no {kind} yet: add a table [{kind}s.{name}]")
+            format!("this file has no {kind} yet: add a table [{kinds}.{name}]")
         }
         None => format!("there is: {}", names.join(", ")),
     };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
+use url::Url;
 
 use super::finding::{Finding, Location, Show};
 use super::nearest::nearest;
@@ -35,6 +36,11 @@ impl Reader {
             text: text.into(),
             findings: RefCell::default(),
         }
+    }
+
+    /// A path of the operator's; a relative one starts at the directory of the file that is read.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.directory.join(path)
     }
 
     pub(super) fn into_findings(self) -> Vec<Finding> {
@@ -240,6 +246,21 @@ impl<'t> Section<'t> {
             .default
     }
 }
+
+/// What a URL is for.
+pub(super) struct UrlKind {
+    /// How it is written, as advice.
+    pub(super) form: &'static str,
+    /// The schemes it may have.
+    pub(super) schemes: &'static [&'static str],
+    /// What any other scheme is.
+    pub(super) otherwise: &'static str,
+    /// Why it holds no user or password, and what to do.
+    pub(super) credentials: (&'static str, &'static str),
+}
+
+/// Why a URL of a server that takes credentials holds none itself.
+pub(super) const SHOWN: &str = "this file gets copied, shown and mailed";
 
 /// A value with its place.
 #[derive(Clone)]
@@ -463,6 +484,40 @@ impl<'t> Item<'t> {
         Some(path.components().collect())
     }
 
+    /// A URL of one of these kinds, without user and password. What stands in a faulty one may be a secret, so it is not shown.
+    pub(super) fn url(&self, kind: &UrlKind) -> Option<Url> {
+        let url = match Url::parse(self.raw_string()?) {
+            Ok(url) => url,
+            Err(e) => {
+                self.secret_fault(format!("is no URL: {e}"), kind.form);
+                return None;
+            }
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            let (why, advice) = kind.credentials;
+            self.secret_fault(format!("holds a user or password; {why}"), advice);
+        } else if !kind.schemes.contains(&url.scheme()) {
+            self.fault(
+                format!("`{}` is {}", url.scheme(), kind.otherwise),
+                kind.form,
+            );
+        } else if url.host_str().is_none_or(str::is_empty) {
+            self.fault("names no host", kind.form);
+        } else {
+            return Some(url);
+        }
+        None
+    }
+
+    pub(super) fn location(&self) -> Location {
+        self.reader.location(self.at.start)
+    }
+
+    /// A file, whether or not it exists; relative to the directory of the configuration.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        Some(self.reader.directory.join(self.string()?))
+    }
+
     /// A file that exists; relative to the directory of the configuration.
     pub(super) fn existing_file(&self, what: &str) -> Option<PathBuf> {
         let path = self.reader.directory.join(self.string()?);
@@ -474,6 +529,29 @@ impl<'t> Item<'t> {
         };
         self.fault(format!("{what} {} {fault}", path.display()), "put the file there, or correct the path (relative paths start at the directory of this file)");
         None
+    }
+
+    /// The content of such a file.
+    pub(super) fn file_content(&self, what: &str, limit: u64) -> Option<Vec<u8>> {
+        let path = self.existing_file(what)?;
+        let read = std::fs::metadata(&path).and_then(|m| {
+            if m.len() > limit {
+                return Err(std::io::Error::other(format!(
+                    "it has more than {limit} bytes"
+                )));
+            }
+            std::fs::read(&path)
+        });
+        match read {
+            Ok(bytes) => Some(bytes),
+            Err(e) => {
+                self.fault(
+                    format!("{} cannot be read: {e}", path.display()),
+                    "give the agent's user the right to read it",
+                );
+                None
+            }
+        }
     }
 
     fn duration(&self, range: std::ops::RangeInclusive<Duration>) -> Option<Duration> {
@@ -540,6 +618,11 @@ impl<'t> Item<'t> {
         let integer = self.value.as_integer()?;
         i64::from_str_radix(integer.as_str(), integer.radix()).ok()
     }
+}
+
+/// Whether a text can be the name of an adapter.
+pub(crate) fn is_name(text: &str) -> bool {
+    name_fault(text).is_none()
 }
 
 /// Why a text is no name.

@@ -1,9 +1,11 @@
 //! Every table and key of the configuration, once: the reader refuses what is not here and takes its defaults from here, and the
 //! reference in the README is a copy of it that a test compares.
 
+mod adapters;
 mod links;
 mod targets;
 
+pub(super) use adapters::{ADAPTER, GRANTS, LINK_GRANT, REPOSITORY};
 pub(super) use links::{AUTH, BASIC, CALL_GRANT, FTPS, HTTP_CLIENT, HTTP_SERVER, IDENTITY, SECRET};
 pub(super) use targets::{ATTRIBUTES, BOOT, LIMITS, POLICY, READY, TARGET, TRUST, VERSION};
 
@@ -76,7 +78,7 @@ const fn key(
 }
 
 /// Every table, in the order of the reference.
-pub static TABLES: [&Table; 26] = [
+pub static TABLES: [&Table; 28] = [
     &ROOT,
     &DEVICE,
     &LINK,
@@ -95,6 +97,7 @@ pub static TABLES: [&Table; 26] = [
     &READY,
     &POLICY,
     &ATTRIBUTES,
+    &REPOSITORY,
     &ADAPTER,
     &GRANTS,
     &LINK_GRANT,
@@ -103,6 +106,7 @@ pub static TABLES: [&Table; 26] = [
     &OFFLINE,
     &TRANSFER,
     &DEADLINES,
+    &COMPILER,
 ];
 
 pub(super) static ROOT: Table = Table {
@@ -137,6 +141,13 @@ pub(super) static ROOT: Table = Table {
             "The vendor protocols, one table each.",
         ),
         key(
+            "repositories",
+            "table of tables",
+            "-",
+            "[repositories.vendor]",
+            "Where new versions of adapters are looked for, one table each.",
+        ),
+        key(
             "alerts",
             "table of tables",
             "-",
@@ -163,6 +174,13 @@ pub(super) static ROOT: Table = Table {
             "-",
             "[deadlines]",
             "How long a job may stay in each part of its way.",
+        ),
+        key(
+            "compiler",
+            "table",
+            "-",
+            "[compiler]",
+            "What making native code of an adapter may cost, and whose is run that was made elsewhere.",
         ),
     ],
 };
@@ -204,6 +222,13 @@ pub(super) static DEVICE: Table = Table {
             "<data_dir>/otahost.sock",
             "socket = \"/run/otahost/otahost.sock\"",
             "Unix socket of the local API; at most 100 bytes.",
+        ),
+        key(
+            "adapters_dir",
+            "path",
+            "adapters",
+            "adapters_dir = \"/var/lib/otahost/adapters.d\"",
+            "Directory whose `NAME.wasm` are the components of adapters; a relative path starts beside this file. It may be missing.",
         ),
     ],
 };
@@ -273,101 +298,6 @@ pub(super) static LINK: Table = Table {
             "2m",
             "backoff_max = \"2m\"",
             "The longest pause.",
-        ),
-    ],
-};
-
-pub(super) static ADAPTER: Table = Table {
-    path: "adapters.<name>",
-    keys: &[
-        key(
-            "component",
-            "path",
-            "required",
-            "component = \"dji.wasm\"",
-            "The adapter, a WebAssembly component.",
-        ),
-        key(
-            "config",
-            "table",
-            "{}",
-            "config = { gateway_sn = \"NM1923221021\" }",
-            "The adapter's own configuration, handed to it as JSON.",
-        ),
-        key(
-            "grants",
-            "table",
-            "-",
-            "[adapters.dji.grants]",
-            "What it may do; see `adapters.<name>.grants`. What is not granted is refused.",
-        ),
-    ],
-};
-
-pub(super) static GRANTS: Table = Table {
-    path: "adapters.<name>.grants",
-    keys: &[
-        key(
-            "links",
-            "table of tables",
-            "-",
-            "links.cloud.subscribe = [\"thing/+\"]",
-            "Topics, routes, requests and directories by link; see `adapters.<name>.grants.links.<link>`.",
-        ),
-        key(
-            "download",
-            "list of URLs",
-            "[]",
-            "download = [\"https://files.example/firmware/\"]",
-            "Where artifacts may come from: `http` or `https` up to a folder. Scheme, host and port must be equal, the path counts by whole segments.",
-        ),
-        key(
-            "targets",
-            "list of names",
-            "[]",
-            "targets = [\"dock\"]",
-            "Targets it sees and may update.",
-        ),
-    ],
-};
-
-pub(super) static LINK_GRANT: Table = Table {
-    path: "adapters.<name>.grants.links.<link>",
-    keys: &[
-        key(
-            "subscribe",
-            "list of topic filters",
-            "[]",
-            "subscribe = [\"thing/product/+/services\"]",
-            "Filters it may subscribe; `+` and `#` as MQTT has them.",
-        ),
-        key(
-            "publish",
-            "list of topic filters",
-            "[]",
-            "publish = [\"thing/product/#\"]",
-            "Filters that cover the topics it may publish to.",
-        ),
-        key(
-            "serve",
-            "list of routes",
-            "[]",
-            "serve = [\"POST /updateDevice\"]",
-            "On an `http_server` link: method and path of what it may serve; `*` stands for one segment.",
-        ),
-        key(
-            "call",
-            "list of tables",
-            "[]",
-            "call = [{ method = \"GET\", path = \"/firmware/latest/*\" }]",
-            "On an `http_client` link: the requests it may send; see below.",
-        ),
-        key(
-            "files",
-            "list of directories",
-            "[]",
-            "files = [\"/\"]",
-            "On an `ftps` or `http_client` link: directories it may list and whose files it may install. They count from the link's own directory or URL.",
         ),
     ],
 };
@@ -539,6 +469,40 @@ pub(super) static DEADLINES: Table = Table {
             "30m",
             "activate = \"30m\"",
             "Switching to the new version, the reboot included. What follows is `confirm_within` of the target.",
+        ),
+    ],
+};
+
+pub(super) static COMPILER: Table = Table {
+    path: "compiler",
+    keys: &[
+        key(
+            "memory",
+            "size, from 16MiB",
+            "512MiB",
+            "memory = \"512MiB\"",
+            "Address space of the compiler's process.",
+        ),
+        key(
+            "cpu",
+            "time, 1s to 1h",
+            "1m",
+            "cpu = \"1m\"",
+            "Processor time for one adapter, in whole seconds.",
+        ),
+        key(
+            "time",
+            "time, 1s to 1d",
+            "5m",
+            "time = \"5m\"",
+            "Time on the clock for one adapter.",
+        ),
+        key(
+            "trust",
+            "list of keys",
+            "[]",
+            "trust = [\"RWQ…\"]",
+            "Minisign public keys. Native code that one of them signed is run; see \"Without a compiler\".",
         ),
     ],
 };

@@ -192,7 +192,7 @@ fn trust(item: &Item<'_>) -> Option<TrustConfig> {
     })
 }
 
-fn public_key(item: &Item<'_>) -> Option<String> {
+pub(super) fn public_key(item: &Item<'_>) -> Option<String> {
     let text = item.raw_string()?;
     match minisign_verify::PublicKey::from_base64(text) {
         Ok(_) => Some(text.to_owned()),

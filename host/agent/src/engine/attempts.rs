@@ -73,7 +73,7 @@ impl Engine {
             return;
         };
         let owner = job.owner.clone();
-        if attempt.of_source && self.adapters.contains_key(&owner) {
+        if attempt.of_source && self.runs(&owner) {
             let (status, headers, body) = attempt.answer;
             let event = FailedAttempt {
                 job: job.plan.key.clone(),

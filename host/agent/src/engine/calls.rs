@@ -124,7 +124,7 @@ impl Engine {
     }
 
     fn call_denial(&self, adapter: &str, asked: &Asked) -> Option<String> {
-        let grants = &self.adapters.get(adapter)?.setup.grants;
+        let grants = &self.adapters.get(adapter)?.grants;
         match asked {
             Asked::Fetch(fetch) => grants
                 .allows_call(fetch)
@@ -252,9 +252,20 @@ impl Engine {
         }
     }
 
-    /// Goes on with the calls of an earlier process: answers that are here are told, what may be sent again is sent.
+    /// Goes on with the calls of an earlier process.
     pub(super) fn resume_calls(&mut self) {
-        for (seq, row) in self.calls.rows.clone() {
+        let running = self.adapters.iter().filter(|(_, a)| a.runs().is_some());
+        let running: Vec<String> = running.map(|(name, _)| name.clone()).collect();
+        for adapter in running {
+            self.resume_calls_of(&adapter);
+        }
+    }
+
+    /// The same for one adapter: answers that are here are told, what may be sent again is sent.
+    pub(super) fn resume_calls_of(&mut self, adapter: &str) {
+        let mut rows = self.calls.rows.clone();
+        rows.retain(|_, row| row.adapter == adapter);
+        for (seq, row) in rows {
             let outcome = match (&row.answer, row.asked.is_once()) {
                 (Some(answer), _) => answer.clone(),
                 (None, true) => FetchResult::Interrupted,

@@ -40,17 +40,25 @@ impl Engine {
                     .map(Change::Delete),
             );
             self.garbage_due = None;
+            if !changes.is_empty() {
+                changes.extend(self.spending(&written));
+            }
             changes.extend(self.note_time());
+            if !changes.is_empty() {
+                changes.extend(self.steps_along());
+            }
         }
         let number = self.next_commit;
         self.next_commit += 1;
         let durable = changes.is_empty();
+        let (early, releases) = self.split_early(releases);
         self.pending.push_back(Pending {
             number,
             durable,
             releases,
         });
         if durable {
+            early.into_iter().for_each(|release| self.let_go(release));
             self.release();
             return;
         }
@@ -61,6 +69,7 @@ impl Engine {
             // The engine may be gone: then nobody waits for this.
             let _ = tell.send(Done::Committed(number, result));
         });
+        early.into_iter().for_each(|release| self.let_go(release));
     }
 
     pub(super) fn on_committed(&mut self, number: u64, result: Result<(), JournalError>) {
@@ -79,31 +88,35 @@ impl Engine {
             && let Some(pending) = self.pending.pop_front()
         {
             for release in pending.releases {
-                match release {
-                    Release::Settle { link, number } => {
-                        if let Some(link) = self.links.get_mut(&link) {
-                            link.acks.settled(number);
-                        }
-                    }
-                    Release::Publish {
-                        id,
-                        adapter,
-                        publication,
-                    } => self.enqueue(id, &adapter, publication),
-                    Release::Alert(seq) => self.send_alert(seq),
-                    Release::Call(seq) => self.send_call(seq),
-                    Release::Kept { link, id } => {
-                        if let Some(link) = self.links.get(&link) {
-                            link.send(LinkCommand::Kept(id));
-                        }
-                    }
-                    Release::Respond { link, id, response } => self.respond(&link, id, response),
-                    Release::Act(id, action) => self.act(id, action),
-                    Release::Watched(id) => self.tell_watchers(id),
-                    // A client that has gone needs no answer, and one that takes none must not hold the engine up.
-                    Release::Reply(to, reply) => drop(to.try_send(reply)),
+                self.let_go(release);
+            }
+        }
+    }
+
+    fn let_go(&mut self, release: Release) {
+        match release {
+            Release::Settle { link, number } => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.acks.settled(number);
                 }
             }
+            Release::Publish {
+                id,
+                adapter,
+                publication,
+            } => self.enqueue(id, &adapter, publication),
+            Release::Alert(seq) => self.send_alert(seq),
+            Release::Call(seq) => self.send_call(seq),
+            Release::Kept { link, id } => {
+                if let Some(link) = self.links.get(&link) {
+                    link.send(LinkCommand::Kept(id));
+                }
+            }
+            Release::Respond { link, id, response } => self.respond(&link, id, response),
+            Release::Act(id, action) => self.act(id, action),
+            Release::Watched(id) => self.tell_watchers(id),
+            // A client that has gone needs no answer, and one that takes none must not hold the engine up.
+            Release::Reply(to, reply) => drop(to.try_send(reply)),
         }
     }
 

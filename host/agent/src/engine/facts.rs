@@ -68,7 +68,7 @@ impl Targets {
 impl Engine {
     /// The targets as this adapter, or the operator, may know them now.
     pub(super) fn picture(&self, owner: &str) -> Picture {
-        let granted = self.adapters.get(owner).map(|a| &a.setup.grants.targets);
+        let granted = self.adapters.get(owner).map(|a| &a.grants.targets);
         let active = self.jobs.values().filter(|job| !job.phase.is_final());
         let as_of = AsOf {
             changes: self.targets.changes,

@@ -35,6 +35,13 @@ impl Engine {
         });
     }
 
+    pub(super) fn activate(&mut self, id: u64, wait: u64) {
+        self.flash(id, wait, |flasher, staged, work| {
+            let reboot = flasher.activate(&staged, work)? == Activation::NeedsReboot;
+            Ok(Some(job::Input::Activated { reboot }))
+        });
+    }
+
     pub(super) fn roll_back(&mut self, id: u64, wait: u64) {
         let outside = self.platform.outside.clone();
         self.flash(id, wait, move |flasher, staged, work| {

@@ -1,16 +1,59 @@
 //! Gates and deadlines: policy and readiness are asked outside the engine's own task, judged by `otahost_core::policy`; every phase has
 //! a time it may take.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use otahost_core::job::{self, GateAt, OPERATOR};
 use otahost_core::model::{Phase, Reason};
 use otahost_core::policy::{self, Facts, Gate};
+use otahost_journal::{Change, Key, json};
 use tokio::time::Instant;
 
 use super::{Done, Engine};
 
+/// What a phase has cost is kept with another commit after so long, and in one of its own after so much longer: a job that only waits on a
+/// device that is switched off again and again must run out of time too.
+const SPENT_ALONG: Duration = Duration::from_secs(600);
+const SPENT_ALONE: Duration = Duration::from_secs(3_600);
+
 impl Engine {
+    /// When what running phases have cost is worth a commit.
+    pub(super) fn next_spending(&self) -> Option<Instant> {
+        let active = |id: &u64| self.jobs.get(id).is_some_and(|job| !job.phase.is_final());
+        self.phase_since
+            .iter()
+            .filter(|(id, _)| active(id))
+            .filter_map(|(_, since)| since.checked_add(SPENT_ALONE))
+            .min()
+    }
+
+    /// Keeps what phases have cost that are worth a commit by now.
+    pub(super) fn keep_spending(&mut self, now: Instant) {
+        if self.next_spending().is_some_and(|due| due <= now) {
+            let changes = self.spending(&Default::default());
+            self.commit(changes, Vec::new());
+        }
+    }
+
+    /// The rows of jobs whose phases have cost something since that was last kept, but for those in `written`.
+    pub(super) fn spending(&mut self, written: &BTreeSet<Key>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (id, since) in &mut self.phase_since {
+            let Some(job) = self.jobs.get_mut(id).filter(|job| !job.phase.is_final()) else {
+                continue;
+            };
+            if since.elapsed() < SPENT_ALONG || written.contains(&Key::Job(*id)) {
+                continue;
+            }
+            let spent = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            job.spent = job.spent.saturating_add(spent);
+            *since = Instant::now();
+            changes.push(Change::Put(Key::Job(*id), json(job)));
+        }
+        changes
+    }
+
     /// Asks lock files and readiness of all targets of a job, and what policy says of them.
     pub(super) fn check_gate(&self, id: u64, at: GateAt) {
         let Some(job) = self.jobs.get(&id) else {

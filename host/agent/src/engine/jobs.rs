@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use otahost_core::job::{self, Action, Applied, Fit, GateAt, Job, Standing};
 use otahost_core::model::{Event, Health, Install, Phase, Reason};
-use otahost_flash::Activation;
 use otahost_journal::{Change, Key, json};
 use tokio::time::Instant;
 
@@ -223,54 +222,69 @@ impl Engine {
         };
         let targets: Vec<&str> = job.targets().collect();
         // Those that are configured, also while they do not run.
-        self.setup
-            .adapters
+        self.adapters
             .iter()
-            .filter(|a| {
-                a.name == job.owner
+            .filter(|(name, a)| {
+                **name == job.owner
                     || a.grants
                         .targets
                         .iter()
                         .any(|granted| targets.contains(&granted.as_str()))
             })
-            .map(|a| a.name.clone())
+            .map(|(name, _)| name.clone())
             .collect()
+    }
+
+    /// Those that are to be told how a job stands.
+    fn listeners(&self, id: u64) -> Vec<String> {
+        match self.jobs.get(&id) {
+            Some(job) if !job.phase.is_final() => self.concerned(id),
+            // Those whose look at its targets is not over yet are told then.
+            Some(job) if !self.looks.contains_key(&id) => job.unreported.clone(),
+            _ => Vec::new(),
+        }
     }
 
     /// Queues the job's newest report for the adapters concerned.
     pub(super) fn tell_job(&mut self, id: u64) {
-        let Some(job) = self.jobs.get(&id) else {
-            return;
-        };
-        let is_final = job.phase.is_final();
-        if is_final && self.looks.contains_key(&id) {
-            return;
+        for name in self.listeners(id) {
+            self.report_to(id, &name);
         }
-        let told = if is_final {
-            job.unreported.clone()
-        } else {
-            self.concerned(id)
-        };
-        let rate = self.rate_of(id);
-        let reports: Vec<_> = told
-            .into_iter()
-            .map(|name| (job.report(name != job.owner, rate), name))
-            .collect();
-        let origin = if is_final {
-            Origin::FinalReport(id)
-        } else {
-            Origin::Memory
-        };
-        for (report, name) in reports {
-            self.queue(&name, Queued::new(Event::Job(report), origin.clone()));
-        }
-        if !is_final {
+        if self.jobs.get(&id).is_some_and(|job| !job.phase.is_final()) {
             self.tell_watchers(id);
         }
     }
 
+    /// The same for one adapter, if it is concerned.
+    pub(super) fn tell_job_to(&mut self, id: u64, adapter: &str) {
+        if self.listeners(id).iter().any(|name| name == adapter) {
+            self.report_to(id, adapter);
+        }
+    }
+
+    fn report_to(&mut self, id: u64, adapter: &str) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let foreign = adapter != job.owner;
+        if !foreign && self.is_withheld(job) {
+            return;
+        }
+        let origin = if job.phase.is_final() {
+            Origin::FinalReport(id)
+        } else {
+            Origin::Memory
+        };
+        let report = job.report(foreign, self.rate_of(id));
+        self.queue(adapter, Queued::new(Event::Job(report), origin));
+    }
+
     /// Does what a committed job asks for. Everything here may be done again after a cut.
     pub(super) fn act(&mut self, id: u64, action: Action) {
+        if self.must_wait_for_journal(id, &action) {
+            tracing::warn!(id, ?action, "not done as long as nothing can be kept");
+            return;
+        }
         match action {
             Action::CheckGate(GateAt::Begin) => self.take_turn(id, Turn::Begin),
             Action::CheckGate(at) => self.check_gate(id, at),
@@ -293,10 +307,8 @@ impl Engine {
                 Ok(Some(job::Input::ReadBack))
             }),
             Action::Deliver => self.take_turn(id, Turn::Deliver),
-            Action::Activate => self.flash(id, 0, |flasher, staged, work| {
-                let reboot = flasher.activate(&staged, work)? == Activation::NeedsReboot;
-                Ok(Some(job::Input::Activated { reboot }))
-            }),
+            Action::Activate => self.activate(id, 0),
+            Action::ActivateIn(wait) => self.activate(id, wait),
             Action::Rearm => self.flash(id, 0, |flasher, staged, _| {
                 // It only costs tries when it fails, and the examination goes on beside it.
                 if let Err(error) = flasher.rearm(&staged) {
@@ -416,7 +428,10 @@ impl Engine {
         if self.reboot_asked {
             return;
         }
-        let busy = self.adapters.values().any(|a| !a.is_idle())
+        let busy = self
+            .adapters
+            .values()
+            .any(|a| a.runs().is_some() && !a.is_idle())
             || !self.pending.is_empty()
             || self.links.values().any(|link| !link.outbox.is_settled());
         if busy && Instant::now() < until {
@@ -510,7 +525,7 @@ impl Engine {
             let concerned: Vec<String> = self
                 .adapters
                 .iter()
-                .filter(|(_, a)| a.setup.grants.targets.iter().any(|t| t == target))
+                .filter(|(_, a)| a.grants.targets.iter().any(|t| t == target))
                 .map(|(name, _)| name.clone())
                 .collect();
             for adapter in concerned {
@@ -531,7 +546,7 @@ impl Engine {
             };
             // An adapter that is not configured any more will never take its report.
             job.unreported
-                .retain(|name| self.setup.adapters.iter().any(|a| a.name == *name));
+                .retain(|name| self.adapters.contains_key(name));
             if job.phase.is_final() {
                 self.tell_job(id);
             } else if !self.vitals.safe_mode || job.phase.is_past_return() {

@@ -96,9 +96,9 @@ impl Engine {
     fn wanted_of(&self, link: &str, kind: Kind) -> Option<LinkCommand> {
         match kind {
             Kind::Mqtt => {
-                let topics = self.setup.adapters.iter();
+                let topics = self.adapters.values();
                 let subscriptions: BTreeSet<String> = topics
-                    .flat_map(|a| &a.requirements.topics)
+                    .flat_map(|a| &a.requirements().topics)
                     .filter(|needs| needs.link == link)
                     .flat_map(|needs| needs.subscribe.iter().cloned())
                     .collect();
@@ -120,9 +120,9 @@ impl Engine {
 
     /// What the adapters serve on a link.
     fn routes(&self, link: &str) -> Vec<RouteNeed> {
-        let routes = self.setup.adapters.iter();
+        let routes = self.adapters.values();
         routes
-            .flat_map(|a| &a.requirements.routes)
+            .flat_map(|a| &a.requirements().routes)
             .filter(|need| need.link == link)
             .cloned()
             .collect()
@@ -228,14 +228,10 @@ impl Engine {
 
     fn tell_link(&mut self, link: &str, up: bool, session_present: bool, reason: String) {
         let users: Vec<String> = self
-            .setup
             .adapters
             .iter()
-            .filter(|a| {
-                a.requirements.topics.iter().any(|needs| needs.link == link)
-                    || a.requirements.routes.iter().any(|needs| needs.link == link)
-            })
-            .map(|a| a.name.clone())
+            .filter(|(_, a)| a.uses(link))
+            .map(|(name, _)| name.clone())
             .collect();
         for adapter in users {
             let event = Event::Link(LinkReport {
@@ -254,7 +250,7 @@ impl Engine {
             return;
         };
         let hash = sha256_hex(&[message.topic.as_bytes(), &message.payload]);
-        let Received::New(number) = state.acks.received(token, &hash) else {
+        let Received::New(number) = state.acks.received(token, &hash, message.duplicate) else {
             tracing::info!(
                 link,
                 topic = message.topic,
@@ -263,11 +259,10 @@ impl Engine {
             return;
         };
         let takers: Vec<String> = self
-            .setup
             .adapters
             .iter()
-            .filter(|a| {
-                a.requirements.topics.iter().any(|needs| {
+            .filter(|(_, a)| {
+                a.requirements().topics.iter().any(|needs| {
                     needs.link == link
                         && needs
                             .subscribe
@@ -275,7 +270,7 @@ impl Engine {
                             .any(|filter| topics::matches(filter, &message.topic))
                 })
             })
-            .map(|a| a.name.clone())
+            .map(|(name, _)| name.clone())
             .collect();
         if takers.is_empty() || message.payload.len() > MAX_PAYLOAD {
             state.dropped += 1;
@@ -310,6 +305,10 @@ impl Engine {
                 at: self.now(),
             };
             let room = self.keep_order(taker, &mut changes, &mut releases);
+            let runs = self.runs(taker);
+            if !runs {
+                self.make_room(taker, &row, &mut changes);
+            }
             let place = room.then(|| self.take_into_inbox(taker, &row)).flatten();
             match place {
                 Some((n, origin)) => {
@@ -323,7 +322,7 @@ impl Engine {
                     self.queue(taker, Queued::new(row.event, origin));
                 }
                 // It stays with the broker, whose own window for unacknowledged messages bounds what waits here.
-                None if takers.len() == 1 && token.packet != 0 => {
+                None if runs && takers.len() == 1 && token.packet != 0 => {
                     self.queue(
                         taker,
                         Queued::new(row.event, Origin::Broker { link, number }),

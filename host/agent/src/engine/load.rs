@@ -3,43 +3,62 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use otahost_core::model::{ClockQuality, Event, StartReason};
 use otahost_core::secret::Secret;
-use otahost_journal::{Change, Committer, Journal, JournalError, Key, from_json, json};
+use otahost_journal::{Change, Committer, JournalError, Key, from_json};
 use otahost_links::{Kind, LinkCommand};
 use tokio::sync::mpsc;
 
 use super::jobs::{observed, read_job};
-use super::links::{LinkState, sha256_hex};
-use super::rows::{
-    AdapterRow, InboxRow, KeptRow, OutboxRow, PartialRow, SecretRow, SeenRow, StartsRow, TimerRow,
-};
-use super::steps::{AdapterState, Origin, Queued};
-use super::swap::{self, Chosen, Versions};
+use super::keeping::{self, Found};
+use super::links::LinkState;
+use super::rows::{InboxRow, OutboxRow, PartialRow, SecretRow, SeenRow, StartsRow, TimerRow};
+use super::standing::Begun;
 use super::timers::Timers;
+use super::trace;
 use super::vitals::Vitals;
 use super::{Engine, INPUTS, TargetState};
 use crate::platform::{Platform, Setup};
 
-/// Oldest message that is still handled after a start, in milliseconds: a day.
-const INBOX_AGE: u64 = 24 * 3_600 * 1_000;
-
 impl Engine {
     /// Opens the journal and takes up where it stands: connects the links and goes on with the jobs. No adapter steps, and nothing
-    /// leaves, before [`Engine::run`].
+    /// leaves, before [`Engine::run`]. With a journal that cannot be used it is an engine in safe mode that keeps nothing, and ends with
+    /// [`super::Exit::Reload`] once the journal can be used.
+    ///
+    /// # Errors
+    /// None is known.
     pub async fn start(platform: Platform, setup: Arc<Setup>) -> Result<Engine, JournalError> {
         let (disk, place, seam) = (
             platform.disk.clone(),
             platform.journal.clone(),
             platform.seam,
         );
-        let (journal, rows) = seam
-            .run(move || {
-                let journal = Journal::open(disk, place)?;
-                let rows = journal.load()?;
-                Ok::<_, JournalError>((journal, rows))
-            })
+        let boot_id = platform.outside.boot_id();
+        let (of, at) = (disk.clone(), place.clone());
+        let found = seam
+            .run(move || keeping::take_up(&of, &at, &boot_id))
             .await?;
+        match Engine::begin(platform.clone(), setup.clone(), found).await {
+            // It can be opened and takes no commit.
+            Err(error) => {
+                let found = seam
+                    .run(move || keeping::without(&disk, &place, &error))
+                    .await?;
+                Engine::begin(platform, setup, found).await
+            }
+            begun => begun,
+        }
+    }
+
+    async fn begin(
+        platform: Platform,
+        setup: Arc<Setup>,
+        found: Found,
+    ) -> Result<Engine, JournalError> {
+        let Found {
+            journal,
+            mut rows,
+            keeping,
+        } = found;
         let (outside_sender, outside) = mpsc::channel(INPUTS);
         let (tell, inside) = mpsc::unbounded_channel();
         let boot_id = platform.outside.boot_id();
@@ -77,12 +96,16 @@ impl Engine {
             requests: super::requests::Requests::default(),
             timers: Timers::default(),
             vitals: Vitals::default(),
+            keeping,
             next_job: 1,
             next_publication: 1,
             pending: VecDeque::new(),
             next_commit: 0,
+            early: None,
             garbage: Vec::new(),
             garbage_due: None,
+            steps_due: None,
+            replays: Arc::new(tokio::sync::Semaphore::new(1)),
             rebooting: None,
             reboot_asked: false,
             rate: 0,
@@ -92,81 +115,21 @@ impl Engine {
             setup,
         };
         engine.observe_all().await;
-        engine.restore_vitals(&rows);
-        let chosen = engine.choose_versions(&rows).await;
+        let counted = engine.restore_vitals(&mut rows);
+        if !counted.is_empty() {
+            engine.committer.commit(counted).await?;
+        }
+        engine.vitals.safe_mode |= engine.keeping.missing.is_some();
+        let begun = engine.choose_versions(&rows).await;
         if !engine.vitals.safe_mode {
             engine.start_links();
         }
-        engine.restore(rows, chosen);
+        engine.restore(rows, begun);
+        engine.mind_the_journal();
         engine.resume_jobs();
+        engine.look_for_orphans();
         engine.go_round();
         Ok(engine)
-    }
-
-    /// Decides which version of each adapter runs. One that can run in none is left out, and said.
-    async fn choose_versions(&mut self, rows: &[(Key, Vec<u8>)]) -> BTreeMap<String, Chosen> {
-        let mut chosen = BTreeMap::new();
-        if self.vitals.safe_mode {
-            return chosen;
-        }
-        let mut setup = (*self.setup).clone();
-        let mut adapters = Vec::new();
-        let configured = setup.adapters.len();
-        for factory in std::mem::take(&mut setup.adapters) {
-            let name = factory.name.clone();
-            let (mut row, mut state, mut kept) = (None, Vec::new(), None);
-            let mut contexts = BTreeMap::new();
-            for (key, value) in rows {
-                match key {
-                    Key::Adapter(other) if *other == name => row = read::<AdapterRow>(key, value),
-                    Key::State(other) if *other == name => state.clone_from(value),
-                    Key::Kept(other) if *other == name => kept = read::<KeptRow>(key, value),
-                    Key::Job(id) => {
-                        let job = read_job(key, value);
-                        let mine = job.filter(|job| job.owner == name);
-                        if let Some(job) = mine.filter(|job| !job.plan.context.is_empty()) {
-                            contexts.insert(*id, job.plan.context);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            let (workshop, seam) = (self.platform.workshop.clone(), self.platform.seam);
-            let choice = seam
-                .run(move || {
-                    let prepare = |digest: &str| workshop.prepare(&factory.name, digest);
-                    let row = row.as_ref();
-                    swap::choose(&factory, row, &state, &contexts, kept, &prepare)
-                })
-                .await;
-            match choice {
-                Ok(choice) => {
-                    adapters.push(choice.setup.clone());
-                    chosen.insert(name, choice);
-                }
-                Err(why) => {
-                    tracing::error!(
-                        adapter = name,
-                        why,
-                        "no version of this adapter can go on with what is stored for it; it does not run, and nothing of it is lost"
-                    );
-                }
-            }
-        }
-        setup.adapters = adapters;
-        self.setup = Arc::new(setup);
-        let needed = chosen
-            .values()
-            .flat_map(|c: &Chosen| [&c.versions.installed, &c.versions.previous])
-            .flatten()
-            .cloned()
-            .collect();
-        let (workshop, seam) = (self.platform.workshop.clone(), self.platform.seam);
-        // One that could not run today may tomorrow: only a start in which all could forgets anything.
-        if chosen.len() == configured {
-            seam.run(move || workshop.tidy(&needed)).await;
-        }
-        chosen
     }
 
     async fn observe_all(&mut self) {
@@ -178,9 +141,9 @@ impl Engine {
         }
     }
 
-    fn restore_vitals(&mut self, rows: &[(Key, Vec<u8>)]) {
+    fn restore_vitals(&mut self, rows: &mut [(Key, Vec<u8>)]) -> Vec<Change> {
         let mut starts = StartsRow::default();
-        for (key, value) in rows {
+        for (key, value) in &*rows {
             match key {
                 Key::Meta(name) if Self::is_time(name) => {
                     if let Some(row) = read(key, value) {
@@ -191,71 +154,20 @@ impl Engine {
                 _ => {}
             }
         }
-        self.count_start(&starts);
+        self.count_start(&starts, rows)
     }
 
-    fn restore(&mut self, rows: Vec<(Key, Vec<u8>)>, mut chosen: BTreeMap<String, Chosen>) {
-        let mut known: BTreeMap<String, AdapterRow> = BTreeMap::new();
-        for (key, value) in &rows {
-            if let Key::Adapter(name) = key
-                && let Some(row) = read::<AdapterRow>(key, value)
-            {
-                known.insert(name.clone(), row);
-            }
-        }
-        let adapters = if self.vitals.safe_mode {
-            Vec::new()
-        } else {
-            self.setup.adapters.clone()
-        };
-        let (mut changes, mut contexts) = (Vec::new(), BTreeMap::new());
-        for setup in adapters {
-            let start = self.start_reason(known.get(&setup.name), &self.fresh_row(&setup));
-            let mut state = AdapterState::new(setup.clone());
-            tracing::info!(
-                adapter = setup.name,
-                protocol = setup.description.protocol,
-                version = setup.description.version,
-                ?start,
-                "adapter starts"
-            );
-            for (key, value) in &rows {
-                if matches!(key, Key::State(name) if *name == setup.name) {
-                    state.restore_state(value.clone());
-                }
-            }
-            if let Some(chosen) = chosen.remove(&setup.name) {
-                state.versions = chosen.versions;
-                state.former = chosen.former;
-                if let Some(migrated) = chosen.migrated {
-                    let (bytes, converted) = migrated.into_parts();
-                    changes.push(Change::Put(Key::State(setup.name.clone()), bytes.clone()));
-                    state.restore_state(bytes);
-                    contexts.extend(converted);
-                }
-                if let Some(kept) = chosen.kept {
-                    changes.push(Change::Put(Key::Kept(setup.name.clone()), json(&kept)));
-                }
-            }
-            self.adapters.insert(setup.name.clone(), state);
-            self.queue(
-                &setup.name,
-                Queued::new(Event::Started(start), Origin::Start),
-            );
-        }
+    fn restore(&mut self, rows: Vec<(Key, Vec<u8>)>, begun: Begun) {
         self.restore_secrets(&rows);
+        let mut traces = trace::Rows::new();
         for (key, value) in rows {
-            self.restore_row(key, &value);
-        }
-        if !changes.is_empty() {
-            // With the versions that read them: a cut finds both or neither.
-            self.put_contexts(contexts, &mut changes);
-            let names: Vec<String> = self.adapters.keys().cloned().collect();
-            for name in names {
-                changes.extend(self.adapter_row(&name));
+            match key {
+                Key::Trace { adapter, n } => traces.entry(adapter).or_default().push((n, value)),
+                key => self.restore_row(key, &value),
             }
-            self.commit(changes, Vec::new());
         }
+        self.restore_traces(traces);
+        self.commit_begun(begun);
         self.resume_calls();
         self.resume_alerts();
     }
@@ -298,7 +210,11 @@ impl Engine {
         if self.vitals.safe_mode
             && !matches!(
                 key,
-                Key::Job(_) | Key::Target(_) | Key::Partial(_) | Key::Alert { .. }
+                Key::Job(_)
+                    | Key::Target(_)
+                    | Key::Partial(_)
+                    | Key::Alert { .. }
+                    | Key::Dead { .. }
             )
         {
             return;
@@ -328,8 +244,7 @@ impl Engine {
                 let Some(row) = read::<InboxRow>(&key, value) else {
                     return;
                 };
-                let synced = self.platform.outside.clock() == ClockQuality::Synced;
-                let old = synced && self.now().saturating_sub(row.at) > INBOX_AGE;
+                let old = self.is_too_old(row.at);
                 match self.adapters.get_mut(adapter) {
                     Some(state) if !old => state.restore_inbox(*n, row),
                     known => {
@@ -355,7 +270,7 @@ impl Engine {
             }
             Key::Dead { adapter, n } => {
                 if let Some(state) = self.adapters.get_mut(adapter) {
-                    state.restore_dead(*n, value.len());
+                    state.restore_dead(*n, value.to_vec());
                 }
             }
             Key::Timer { adapter, name } => {
@@ -391,41 +306,9 @@ impl Engine {
             _ => {}
         }
     }
-
-    fn fresh_row(&self, setup: &crate::platform::AdapterSetup) -> AdapterRow {
-        let grants = serde_json::to_vec(&setup.grants).unwrap_or_default();
-        AdapterRow {
-            digest: setup.component.digest().to_owned(),
-            version: setup.description.version.clone(),
-            state_version: setup.description.state_version,
-            boot_id: self.boot_id.clone(),
-            settings: sha256_hex(&[setup.config.as_bytes(), &grants]),
-            versions: Versions::default(),
-        }
-    }
-
-    fn start_reason(&self, before: Option<&AdapterRow>, now: &AdapterRow) -> StartReason {
-        match before {
-            None => StartReason::Installed,
-            Some(row) if row.digest != now.digest => StartReason::Upgraded(row.version.clone()),
-            Some(row) if row.boot_id != now.boot_id => StartReason::Booted,
-            Some(row) if row.settings != now.settings => StartReason::Reconfigured,
-            Some(_) => StartReason::Restarted,
-        }
-    }
-
-    /// The row of an adapter that has started.
-    pub(super) fn adapter_row(&self, adapter: &str) -> Option<Change> {
-        let state = self.adapters.get(adapter)?;
-        let row = AdapterRow {
-            versions: state.versions.clone(),
-            ..self.fresh_row(&state.setup)
-        };
-        Some(Change::Put(Key::Adapter(adapter.to_owned()), json(&row)))
-    }
 }
 
-fn read<T: serde::de::DeserializeOwned>(key: &Key, value: &[u8]) -> Option<T> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(key: &Key, value: &[u8]) -> Option<T> {
     match from_json(key, value) {
         Ok(row) => Some(row),
         Err(error) => {

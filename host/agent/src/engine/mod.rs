@@ -7,24 +7,35 @@
 
 mod acks;
 mod alerts;
+mod aside;
 mod attempts;
 mod calls;
+mod choose;
 mod commits;
+mod details;
+mod early;
 mod facts;
 mod flashing;
 mod gates;
+mod inspect;
 mod jobs;
+mod keeping;
 mod links;
 mod load;
+mod migration;
+mod orphans;
 mod outbox;
 mod plans;
+mod replays;
 mod requests;
 mod rounds;
 mod rows;
+mod standing;
 mod status;
 mod steps;
 mod swap;
 mod timers;
+mod trace;
 mod transfers;
 mod turns;
 mod vitals;
@@ -38,15 +49,17 @@ use otahost_core::model::{Health, Instant};
 use otahost_core::policy::memory::TargetMemory;
 use otahost_journal::{Committer, JournalError, Key};
 use otahost_links::LinkEvent;
-use otahost_sandbox::{Failure, Handled};
+use otahost_sandbox::{Failure, Handled, Recording};
 use tokio::sync::mpsc;
 
 use crate::api::ApiCall;
 use crate::platform::{Platform, Setup, TargetSetup};
 
 use self::commits::Pending;
+pub use self::early::Early;
 use self::facts::Targets;
 use self::flashing::Working;
+pub(crate) use self::inspect::{Contents, inspect};
 use self::links::LinkState;
 use self::rows::PartialRow;
 use self::steps::AdapterState;
@@ -67,7 +80,7 @@ pub enum Exit {
     Stopped,
     /// The device was asked to reboot and took the request.
     Rebooting,
-    /// A commit failed: reopen the journal and start again.
+    /// A commit failed, or the journal can be used again: open it and start again.
     Reload(String),
 }
 
@@ -85,8 +98,8 @@ pub enum Input {
 /// What the work beside the engine tells it.
 #[derive(Debug)]
 enum Done {
-    /// A guest call ended.
-    Stepped(String, Box<Result<Handled, Failure>>),
+    /// A guest call ended, and this is on record of it.
+    Stepped(String, Box<(Result<Handled, Failure>, Recording)>),
     /// A commit ended.
     Committed(u64, Result<(), JournalError>),
     /// Something happened to a job.
@@ -105,14 +118,20 @@ enum Done {
     Prepared(
         String,
         Result<Box<crate::platform::AdapterSetup>, String>,
-        mpsc::Sender<crate::api::Reply>,
+        swap::Client,
     ),
+    /// Another version of an adapter was tried on what there is of the one that runs.
+    Tried(String, Result<Box<crate::api::ReplayReport>, String>),
     /// State and contexts of an adapter were copied into the form of another version.
-    Migrated(String, Result<Box<swap::Migrated>, String>),
+    Migrated(String, Result<Box<migration::Migrated>, String>),
     /// The former version of an adapter was given an event that the new one fails at.
     Compared(String, Result<(), String>),
     /// A sink was given an alert, after so many failures.
     Alerted(u64, String, u32, Result<(), String>),
+    /// What became of a version on trial that no job speaks of.
+    Orphan(String, orphans::Ended),
+    /// The journal can be used again.
+    JournalFound,
     /// The reboot was asked for.
     RebootAsked(u64, Result<(), String>),
 }
@@ -201,13 +220,19 @@ pub struct Engine {
     requests: requests::Requests,
     timers: Timers,
     vitals: Vitals,
+    keeping: keeping::Keeping,
     next_job: u64,
     next_publication: u64,
     pending: VecDeque<Pending>,
     next_commit: u64,
+    early: Option<Early>,
     /// Rows that are of no use any more; deleted with the next commit, or after a while by one of their own.
     garbage: Vec<Key>,
     garbage_due: Option<tokio::time::Instant>,
+    /// When a commit may take recorded steps along again.
+    steps_due: Option<tokio::time::Instant>,
+    /// One replay at a time.
+    replays: Arc<tokio::sync::Semaphore>,
     /// The job that waits for its reboot, and until when publications may hold it up.
     rebooting: Option<(u64, tokio::time::Instant)>,
     reboot_asked: bool,
@@ -235,6 +260,7 @@ impl Engine {
                     if !self.garbage.is_empty() {
                         // What reached the broker is not sent again after the start.
                         self.garbage_due = Some(tokio::time::Instant::now());
+                        self.steps_due = None;
                         self.commit(Vec::new(), Vec::new());
                     }
                 }
@@ -268,7 +294,10 @@ impl Engine {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Stepped(adapter, outcome) => self.on_stepped(&adapter, *outcome),
+            Done::Stepped(adapter, done) => {
+                let (outcome, recording) = *done;
+                self.on_stepped(&adapter, outcome, recording);
+            }
             Done::Committed(number, result) => self.on_committed(number, result),
             Done::Job(id, input @ job::Input::Staged { .. }) => self.on_staged(id, input),
             Done::Job(id, input) => self.on_job(id, input),
@@ -280,14 +309,17 @@ impl Engine {
                 self.on_looked_at(&target);
             }
             Done::Seen(target, version, health) => self.on_seen(&target, version, health),
-            Done::Prepared(adapter, prepared, reply) => {
-                self.on_prepared(&adapter, prepared, reply);
+            Done::Prepared(adapter, prepared, client) => {
+                self.on_prepared(&adapter, prepared, client);
             }
+            Done::Tried(adapter, tried) => self.on_tried(&adapter, tried),
             Done::Migrated(adapter, made) => self.on_migrated(&adapter, made),
             Done::Compared(adapter, former) => self.on_compared(&adapter, former),
             Done::Alerted(seq, sink, failures, result) => {
                 self.on_alerted(seq, sink, failures, result);
             }
+            Done::Orphan(target, ended) => self.on_orphan(&target, ended),
+            Done::JournalFound => self.on_journal_found(),
             Done::RebootAsked(id, result) => self.on_reboot_asked(id, result),
         }
     }
@@ -306,6 +338,7 @@ impl Engine {
         self.fire_timers(now);
         self.fire_deadlines(now);
         self.check_vitals(now);
+        self.keep_spending(now);
         if self.garbage_due.is_some_and(|due| due <= now) {
             self.commit(Vec::new(), Vec::new());
         }
@@ -321,6 +354,7 @@ impl Engine {
             self.garbage_due,
             self.next_deadline(),
             self.next_vital(),
+            self.next_spending(),
             reboot,
         ]
         .into_iter()

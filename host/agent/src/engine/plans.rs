@@ -42,6 +42,7 @@ impl Engine {
     ) {
         let now = self.now();
         let holds = |job: &Job| job.holds_key(now) || known;
+        let layout = self.layout_of(adapter);
         let mine = self
             .find_job(adapter, &plan.key)
             .filter(|id| self.jobs.get(id).is_some_and(holds));
@@ -49,6 +50,7 @@ impl Engine {
             && let Some(job) = self.jobs.get_mut(&id)
         {
             job.plan.context = plan.context;
+            job.context_version = layout;
             let again = job.phase.is_final();
             if again && !job.unreported.iter().any(|name| name == adapter) {
                 job.unreported.push(adapter.to_owned());
@@ -83,6 +85,7 @@ impl Engine {
         let (id, now) = (self.next_job, self.now());
         self.next_job += 1;
         let mut job = Job::rejected(id, owner, plan, reason, now);
+        job.context_version = self.layout_of(owner);
         job.unreported.push(owner.to_owned());
         changes.push(Change::Put(Key::Job(id), json(&job)));
         self.jobs.insert(id, job);
@@ -132,6 +135,7 @@ impl Engine {
         tracing::info!(owner, id, key = plan.key, "job accepted");
         let mut job = Job::new(id, owner, plan, versions, &own, now);
         job.commanded = commanded;
+        job.context_version = self.layout_of(owner);
         changes.push(Change::Put(Key::Job(id), json(&job)));
         self.jobs.insert(id, job);
         self.phase_since.insert(id, tokio::time::Instant::now());
@@ -168,8 +172,12 @@ impl Engine {
     /// Ended jobs beyond the limit go, the oldest first, once everybody knows how they ended.
     pub(super) fn forget_old_jobs(&mut self, changes: &mut Vec<Change>) {
         let now = self.now();
-        let is_old =
-            |job: &&Job| job.phase.is_final() && job.unreported.is_empty() && !job.holds_key(now);
+        // Another's job is no reason to keep it for an adapter that may never run again.
+        let told = |job: &Job| {
+            let mut owed = job.unreported.iter();
+            owed.all(|name| *name != job.owner && !self.runs(name))
+        };
+        let is_old = |job: &&Job| job.phase.is_final() && told(job) && !job.holds_key(now);
         let old: Vec<u64> = self
             .jobs
             .values()
@@ -189,9 +197,9 @@ impl Engine {
         let mine = || self.jobs.values().filter(|job| job.owner == owner);
         Judge {
             targets: self.picture(owner).judged,
-            downloads: adapter.map(|state| state.setup.grants.download.clone()),
+            downloads: adapter.map(|state| state.grants.download.clone()),
             files: adapter.map_or_else(BTreeMap::new, |state| {
-                let links = state.setup.grants.links.iter();
+                let links = state.grants.links.iter();
                 links
                     .filter(|(_, grant)| !grant.files.is_empty())
                     .map(|(name, grant)| (name.clone(), grant.files.clone()))
@@ -213,7 +221,7 @@ impl Engine {
     pub(super) fn view(&self, adapter: &str, commanded: bool) -> View {
         let state = self.adapters.get(adapter);
         let granted: BTreeSet<&str> = state
-            .map(|s| s.setup.grants.targets.iter().map(String::as_str).collect())
+            .map(|s| s.grants.targets.iter().map(String::as_str).collect())
             .unwrap_or_default();
         let concerns = |job: &&Job| {
             job.owner == adapter
@@ -224,7 +232,13 @@ impl Engine {
             .values()
             .rev()
             .filter(concerns)
-            .map(|job| job.report(job.owner != adapter, self.rate_of(job.id)))
+            .map(|job| {
+                let mut report = job.report(job.owner != adapter, self.rate_of(job.id));
+                if self.is_withheld(job) {
+                    report.context.clear();
+                }
+                report
+            })
             .collect();
         View {
             now: self.now(),
@@ -232,7 +246,7 @@ impl Engine {
             uptime: self.platform.outside.uptime(),
             boot_id: self.boot_id.clone(),
             seed: self.platform.outside.seed(),
-            config: state.map(|s| s.setup.config.clone()).unwrap_or_default(),
+            config: state.map(|s| s.config.clone()).unwrap_or_default(),
             features: Vec::new(),
             targets: self.picture(adapter).seen,
             jobs,

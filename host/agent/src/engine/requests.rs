@@ -43,19 +43,16 @@ impl Engine {
             needs.link == link && needs.method == request.method && needs.path == request.path
         };
         let adapter = self
-            .setup
             .adapters
             .iter()
-            .find(|a| a.requirements.routes.iter().any(serves))
-            .map(|a| a.name.clone());
+            .find(|(_, a)| a.requirements().routes.iter().any(serves))
+            .map(|(name, _)| name.clone());
         let waiting = |name: &str| {
             let mine = self.requests.waiting.values().filter(|w| w.2 == name);
             mine.count()
         };
         let adapter = match adapter {
-            Some(name) if self.adapters.contains_key(&name) && waiting(&name) < MAX_REQUESTS => {
-                name
-            }
+            Some(name) if self.runs(&name) && waiting(&name) < MAX_REQUESTS => name,
             known => {
                 let (status, why) = match known {
                     Some(_) => (503, "the device cannot answer now; try again later"),

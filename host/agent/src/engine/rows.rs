@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use otahost_core::model::{Event, Instant, Publication};
+use otahost_core::model::{Event, Instant, Publication, Requirements, StartReason};
+use otahost_sandbox::StepRecord;
 use otahost_transfer::Checkpoint;
 use serde::{Deserialize, Serialize};
 
 use super::swap::Versions;
+use crate::api::ReplayReport;
 
 /// What is remembered of an adapter beside its state.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -15,14 +17,20 @@ use super::swap::Versions;
 pub(super) struct AdapterRow {
     /// SHA-256 of the component that ran last.
     pub digest: String,
+    /// The protocol it speaks.
+    pub protocol: String,
     /// Its own version.
     pub version: String,
     /// Its state version.
     pub state_version: u32,
+    /// What it asked for.
+    pub requirements: Option<Requirements>,
     /// The boot it ran in.
     pub boot_id: String,
     /// SHA-256 of configuration and grants.
     pub settings: String,
+    /// Why it starts, as long as no step of it has taken that.
+    pub owed: Option<StartReason>,
     /// Which versions there are.
     pub versions: Versions,
 }
@@ -36,6 +44,8 @@ pub(super) struct KeptRow {
     pub state: Vec<u8>,
     /// By the number of the job.
     pub contexts: BTreeMap<u64, Vec<u8>>,
+    /// What the version after it made of its record.
+    pub trial: Option<ReplayReport>,
 }
 
 /// A publication that waits for the broker.
@@ -62,13 +72,16 @@ pub(super) struct SeenRow {
 }
 
 /// An event that failed twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct DeadRow {
     pub at: Instant,
     pub event: Event,
     /// SHA-256 of the state it met.
     pub state: String,
     pub error: String,
+    /// The step that failed, when it was small enough to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Box<StepRecord>>,
 }
 
 /// A timer.

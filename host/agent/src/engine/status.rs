@@ -11,10 +11,12 @@ use otahost_journal::{Change, Key, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::details::Asked;
+use super::swap::Client;
 use super::{Done, Engine, Release};
 use crate::api::{
-    AdapterHealth, AdapterView, ApiCall, BadImageView, ErrorCode, FailureView, HistoryView,
-    InstallView, JobView, LinkView, MemoryView, Reply, Request, SlotView, StatusView, TargetView,
+    AdapterOrigin, ApiCall, BadImageView, ErrorCode, FailureView, HistoryView, InstallView,
+    JobView, LinkView, MemoryView, Reply, Request, SlotView, StatusView, TargetView,
 };
 use crate::assemble::read_component;
 use crate::platform::TargetSetup;
@@ -45,6 +47,10 @@ fn error(code: ErrorCode, message: impl Into<String>) -> Reply {
 impl Engine {
     pub(super) fn on_api(&mut self, call: ApiCall) {
         let ApiCall { request, reply } = call;
+        if let Some(why) = self.cannot_keep(&request) {
+            drop(reply.try_send(error(ErrorCode::Unavailable, why)));
+            return;
+        }
         let answer = match request {
             Request::Status => return self.answer_status(reply),
             Request::Jobs { key } => {
@@ -85,17 +91,52 @@ impl Engine {
             Request::Resume { key } => self.steer(&key, job::Input::Resume),
             Request::Clear { target, image } => self.clear(&target, image.as_deref()),
             Request::AdapterInstall { adapter, path } => {
-                return self.install_adapter(adapter, path, reply);
+                let read = move || read_component(Path::new(&path));
+                return self.install_adapter(adapter, AdapterOrigin::Operator, read, reply);
+            }
+            Request::AdapterOffer {
+                adapter,
+                origin,
+                component,
+            } => {
+                let read = move || Ok(component.0.to_vec());
+                return self.install_adapter(adapter, origin, read, reply);
+            }
+            // The configuration is beyond an engine: it is made for one.
+            Request::Reload => error(
+                ErrorCode::Unavailable,
+                "nobody here reads the configuration",
+            ),
+            Request::AdapterInspect { adapter } => self.inspect(&adapter),
+            Request::AdapterLogs {
+                adapter,
+                last,
+                follow,
+            } => return self.give_logs(adapter, last, follow, reply),
+            Request::AdapterReplay {
+                adapter,
+                path,
+                step,
+                dead,
+            } => {
+                let asked = Asked {
+                    adapter,
+                    path,
+                    step,
+                    dead,
+                };
+                return self.replay(asked, reply);
             }
             Request::AdapterRollback { adapter } => {
                 let in_the_middle =
                     |a: &super::steps::AdapterState| !a.is_between_events() || a.swap.is_some();
+                let why = "the operator wants it so";
                 if self.adapters.get(&adapter).is_some_and(in_the_middle) {
                     error(
                         ErrorCode::Unavailable,
                         format!("adapter `{adapter}` is handling an event; ask again"),
                     )
-                } else if self.return_to_former(&adapter, "the operator wants it so") {
+                } else if self.return_to_former(&adapter, why) || self.return_aside(&adapter, why) {
                     Reply::Done
                 } else {
                     error(
@@ -116,7 +157,13 @@ impl Engine {
     }
 
     /// Looks at another version beside the engine.
-    fn install_adapter(&mut self, adapter: String, path: String, reply: mpsc::Sender<Reply>) {
+    fn install_adapter(
+        &mut self,
+        adapter: String,
+        origin: AdapterOrigin,
+        read: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
+        reply: mpsc::Sender<Reply>,
+    ) {
         if !self.adapters.contains_key(&adapter) {
             let known: Vec<&str> = self.adapters.keys().map(String::as_str).collect();
             let message = format!(
@@ -124,6 +171,11 @@ impl Engine {
                 known.join(", ")
             );
             let answer = error(ErrorCode::UnknownAdapter, message);
+            return self.commit(Vec::new(), vec![Release::Reply(reply, answer)]);
+        }
+        if self.vitals.safe_mode {
+            let message = "no adapter runs in safe mode, so none can be tried out. `otahost adapter rollback` works, and after a minute                            without a crash a restart of the agent, or a reboot, ends safe mode";
+            let answer = error(ErrorCode::Unavailable, message);
             return self.commit(Vec::new(), vec![Release::Reply(reply, answer)]);
         }
         let (workshop, seam, tell) = (
@@ -135,11 +187,12 @@ impl Engine {
             let name = adapter.clone();
             let prepared = seam
                 .run(move || {
-                    let component = read_component(Path::new(&path))?;
+                    let component = read()?;
                     workshop.take(&name, &component).map(Box::new)
                 })
                 .await;
-            let _ = tell.send(Done::Prepared(adapter, prepared, reply));
+            let client = Client { origin, reply };
+            let _ = tell.send(Done::Prepared(adapter, prepared, client));
         });
     }
 
@@ -355,6 +408,7 @@ impl Engine {
             now: self.now(),
             clock: self.platform.outside.clock(),
             safe_mode: self.vitals.safe_mode,
+            journal: self.journal_view(),
             links: self
                 .links
                 .iter()
@@ -371,27 +425,11 @@ impl Engine {
             adapters: self
                 .adapters
                 .iter()
-                .map(|(name, adapter)| AdapterView {
-                    name: name.clone(),
-                    protocol: adapter.setup.description.protocol.clone(),
-                    version: adapter.setup.description.version.clone(),
-                    digest: adapter.setup.component.digest().to_owned(),
-                    installed: adapter.versions.installed.is_some(),
-                    strikes: adapter.versions.strikes,
-                    previous: adapter
-                        .former
-                        .as_ref()
-                        .map(|former| former.setup.description.version.clone()),
-                    rejected: adapter.versions.rejected.clone(),
-                    health: match &adapter.last_failure {
-                        None => AdapterHealth::Running,
-                        Some(failure) => AdapterHealth::Failing {
-                            last_failure: failure.clone(),
-                        },
-                    },
-                    dead_letters: adapter.dead_letters(),
-                })
+                .map(|(name, adapter)| adapter.view(name))
                 .collect(),
+            repositories: Vec::new(),
+            drop_ins: Vec::new(),
+            problem: None,
             jobs: self
                 .jobs
                 .values()

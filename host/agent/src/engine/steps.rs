@@ -4,18 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use otahost_core::admit;
+use otahost_core::grants::Grants;
 use otahost_core::job::{self, Job};
-use otahost_core::model::{Effect, Event, Level, Persistence, Reason, Step};
+use otahost_core::model::{Effect, Event, Instant, Level, Persistence, Reason, StartReason, Step};
 use otahost_journal::{Change, Key, json};
-use otahost_sandbox::{Failure, Handled};
+use otahost_sandbox::{Failure, Handled, Recording, StepRecord};
 
 use super::calls::Asked;
 use super::links::sha256_hex;
 use super::rows::{DeadRow, InboxRow, OutboxRow};
+use super::standing::Standing;
 use super::swap::{Former, Swap, Versions};
 use super::timers::MAX_TIMERS;
+use super::trace::Trace;
 use super::{Done, Engine, Release};
-use crate::platform::AdapterSetup;
+use crate::api::ReplayReport;
 
 /// Most messages in one adapter's inbox.
 const MAX_INBOX: usize = 1_000;
@@ -25,6 +28,8 @@ const MAX_INBOX_BYTES: usize = 1024 * 1024;
 const MAX_DEAD: usize = 100;
 /// Most bytes of them.
 const MAX_DEAD_BYTES: usize = 1024 * 1024;
+/// Most bytes of the record that is kept with one of them.
+const MAX_DEAD_RECORD: usize = 64 * 1024;
 /// Most publications of one adapter that wait for their broker.
 const MAX_OUTBOX: usize = 1_000;
 /// Most bytes of them.
@@ -37,8 +42,8 @@ pub(super) enum Origin {
     Memory,
     /// An MQTT message that the broker still holds.
     Broker { link: String, number: u64 },
-    /// A row of the inbox, with its size.
-    Inbox { n: u64, bytes: usize },
+    /// A row of the inbox, with its size and the time it came.
+    Inbox { n: u64, bytes: usize, at: Instant },
     /// A one-shot timer.
     Timer(String),
     /// The final report of a job.
@@ -61,6 +66,8 @@ pub(super) struct Queued {
     pub(super) commanded: bool,
     /// Keys of the active jobs that the step's view shows.
     active: Vec<String>,
+    /// The number of the last step that it was handled in.
+    recorded: Option<u64>,
 }
 
 impl Queued {
@@ -78,6 +85,15 @@ impl Queued {
         &self.event
     }
 
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Nobody had failed at it before.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.failed_before
+    }
+
     /// The same, as if nobody had failed at it.
     pub(super) fn afresh(mut self) -> Self {
         self.failed_before = false;
@@ -91,6 +107,7 @@ impl Queued {
             failed_before: false,
             commanded: false,
             active: Vec::new(),
+            recorded: None,
         }
     }
 }
@@ -98,16 +115,32 @@ impl Queued {
 /// What the engine knows of an adapter.
 #[derive(Debug)]
 pub(super) struct AdapterState {
-    pub(super) setup: AdapterSetup,
+    pub(super) standing: Standing,
+    /// Its configuration as JSON.
+    pub(super) config: String,
+    /// What the operator allows it.
+    pub(super) grants: Grants,
+    /// Digest of the configured component, if that can be loaded.
+    pub(super) configured: Option<String>,
+    /// Why what should run does not, where something else runs in its place.
+    pub(super) fault: Option<String>,
+    /// Why it starts, as long as no step has taken that.
+    pub(super) owed: Option<StartReason>,
     state: Arc<Vec<u8>>,
     queue: VecDeque<Queued>,
     running: Option<Queued>,
     next_inbox: u64,
     inbox: usize,
     inbox_bytes: usize,
+    /// Messages that found no room while it was set aside.
+    pub(super) dropped: u64,
     next_dead: u64,
-    /// Dead letters that are kept, with their sizes.
-    dead: VecDeque<(u64, usize)>,
+    /// The rows of the dead letters that are kept.
+    dead: VecDeque<(u64, Vec<u8>)>,
+    /// What it did.
+    pub(super) trace: Trace,
+    /// What the version that was taken last made of the record of the one before.
+    pub(super) trial: Option<ReplayReport>,
     /// Another version that waits to take over.
     pub(super) swap: Option<Swap>,
     /// The version before, while this one is on probation.
@@ -123,17 +156,25 @@ pub(super) struct AdapterState {
 }
 
 impl AdapterState {
-    pub(super) fn new(setup: AdapterSetup) -> Self {
+    pub(super) fn new(standing: Standing, config: String, grants: Grants) -> Self {
         AdapterState {
-            setup,
+            standing,
+            config,
+            grants,
+            configured: None,
+            fault: None,
+            owed: None,
             state: Arc::new(Vec::new()),
             queue: VecDeque::new(),
             running: None,
             next_inbox: 0,
             inbox: 0,
             inbox_bytes: 0,
+            dropped: 0,
             next_dead: 0,
             dead: VecDeque::new(),
+            trace: Trace::new(),
+            trial: None,
             swap: None,
             former: None,
             versions: Versions::default(),
@@ -145,9 +186,12 @@ impl AdapterState {
         }
     }
 
-    /// Nothing runs and nothing waits.
+    /// It runs, no event is handled and none waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.is_between_events() && self.queue.is_empty() && self.swap.is_none()
+        self.runs().is_some()
+            && self.is_between_events()
+            && self.queue.is_empty()
+            && !self.is_held()
     }
 
     /// No event is being handled.
@@ -169,19 +213,76 @@ impl AdapterState {
         self.inbox += 1;
         let bytes = size(&row);
         self.inbox_bytes += bytes;
+        let at = row.at;
         self.queue
-            .push_back(Queued::new(row.event, Origin::Inbox { n, bytes }));
+            .push_back(Queued::new(row.event, Origin::Inbox { n, bytes, at }));
     }
 
-    pub(super) fn restore_dead(&mut self, n: u64, bytes: usize) {
+    /// The inbox has room for this one too.
+    pub(super) fn has_room(&self, row: &InboxRow) -> bool {
+        self.inbox < MAX_INBOX && self.inbox_bytes + size(row) <= MAX_INBOX_BYTES
+    }
+
+    /// A message has left the inbox.
+    pub(super) fn left_inbox(&mut self, bytes: usize) {
+        self.inbox = self.inbox.saturating_sub(1);
+        self.inbox_bytes = self.inbox_bytes.saturating_sub(bytes);
+    }
+
+    /// Takes the oldest message out of the inbox; its number.
+    pub(super) fn drop_oldest(&mut self) -> Option<u64> {
+        let oldest = |queued: &Queued| matches!(queued.origin, Origin::Inbox { .. });
+        let index = self.queue.iter().position(oldest)?;
+        let Origin::Inbox { n, bytes, .. } = self.queue.remove(index)?.origin else {
+            return None;
+        };
+        self.left_inbox(bytes);
+        Some(n)
+    }
+
+    /// Messages that wait in the inbox.
+    pub(super) fn waiting(&self) -> u64 {
+        self.inbox as u64
+    }
+
+    /// Takes the event that has waited longest.
+    pub(super) fn take_first(&mut self) -> Option<Queued> {
+        self.queue.pop_front()
+    }
+
+    /// Forgets the starts that it was not told of yet.
+    pub(super) fn forget_starts(&mut self) {
+        self.queue.retain(|queued| !queued.is_start());
+    }
+
+    pub(super) fn restore_dead(&mut self, n: u64, row: Vec<u8>) {
         self.next_dead = n + 1;
-        self.dead.push_back((n, bytes));
+        self.dead.push_back((n, row));
+    }
+
+    /// The dead letters as they are in the journal, oldest first.
+    pub(super) fn dead_rows(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.dead.iter().map(|(n, row)| (*n, row.as_slice()))
+    }
+
+    /// Events that wait, wherever they are kept.
+    pub(super) fn events(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of the messages in the inbox.
+    pub(super) fn inbox_bytes(&self) -> usize {
+        self.inbox_bytes
     }
 
     /// Events that were set aside and are still kept.
     pub(super) fn dead_letters(&self) -> u64 {
         self.dead.len() as u64
     }
+}
+
+fn is_small(record: &StepRecord) -> bool {
+    json(record).len() <= MAX_DEAD_RECORD
 }
 
 fn size(row: &InboxRow) -> usize {
@@ -197,6 +298,9 @@ impl Engine {
         let Some(state) = self.adapters.get_mut(adapter) else {
             return;
         };
+        if !state.keeps(&queued) {
+            return;
+        }
         let same = |waiting: &Queued| match (&waiting.event, &queued.event) {
             (Event::Job(old), Event::Job(new)) => {
                 old.key == new.key && old.foreign == new.foreign && !old.phase.is_final()
@@ -247,15 +351,15 @@ impl Engine {
         row: &InboxRow,
     ) -> Option<(u64, Origin)> {
         let state = self.adapters.get_mut(adapter)?;
-        let bytes = size(row);
-        if state.inbox >= MAX_INBOX || state.inbox_bytes + bytes > MAX_INBOX_BYTES {
+        if !state.has_room(row) {
             return None;
         }
+        let (bytes, at) = (size(row), row.at);
         state.inbox += 1;
         state.inbox_bytes += bytes;
         let n = state.next_inbox;
         state.next_inbox += 1;
-        Some((n, Origin::Inbox { n, bytes }))
+        Some((n, Origin::Inbox { n, bytes, at }))
     }
 
     /// Takes the messages that only the broker holds into the inbox, those of the running step and of the queue: a message that came
@@ -310,16 +414,13 @@ impl Engine {
             .adapters
             .iter()
             .filter(|(_, state)| {
-                state.is_between_events() && state.swap.is_none() && !state.queue.is_empty()
+                let may = state.is_between_events() && !state.is_held();
+                may && state.runs().is_some() && !state.queue.is_empty()
             })
             .map(|(name, _)| name.clone())
             .collect();
         for name in ready {
-            let Some(mut queued) = self
-                .adapters
-                .get_mut(&name)
-                .and_then(|state| state.queue.pop_front())
-            else {
+            let Some(mut queued) = self.next_event(&name) else {
                 continue;
             };
             self.freshen(&name, &mut queued);
@@ -332,15 +433,23 @@ impl Engine {
             let Some(state) = self.adapters.get_mut(&name) else {
                 continue;
             };
+            let Some(setup) = state.runs() else {
+                continue;
+            };
+            let (component, layout) = (setup.component.clone(), setup.description.state_version);
+            let recorder = state.trace.recorder.clone();
             let event = queued.event.clone();
             state.running = Some(queued);
-            let (component, before) = (state.setup.component.clone(), state.state.clone());
+            let before = state.state.clone();
             let (seam, tell) = (self.platform.seam, self.tell.clone());
             tokio::spawn(async move {
-                let outcome = seam
-                    .run(move || component.handle(&view, &before, &event))
-                    .await;
-                let _ = tell.send(Done::Stepped(name, Box::new(outcome)));
+                let step = move || {
+                    let outcome = component.handle(&view, &before, &event);
+                    let recording =
+                        recorder.record(&component, layout, &view, &before, &event, &outcome);
+                    Box::new((outcome, recording))
+                };
+                let _ = tell.send(Done::Stepped(name, seam.run(step).await));
             });
         }
     }
@@ -367,15 +476,21 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_stepped(&mut self, adapter: &str, outcome: Result<Handled, Failure>) {
+    pub(super) fn on_stepped(
+        &mut self,
+        adapter: &str,
+        outcome: Result<Handled, Failure>,
+        recording: Recording,
+    ) {
         let Some(state) = self.adapters.get_mut(adapter) else {
             return;
         };
-        let Some(queued) = state.running.take() else {
+        let Some(mut queued) = state.running.take() else {
             return;
         };
         state.steps += 1;
-        let requirements = &state.setup.requirements;
+        let ran = outcome.is_ok();
+        let requirements = state.requirements();
         let checked = match outcome {
             Ok(handled) => {
                 log(
@@ -419,6 +534,14 @@ impl Engine {
                 Err((failure.to_string(), true))
             }
         };
+        let recording = match &checked {
+            // It went well, and the host would not have it.
+            Err((why, _)) if ran => recording.discarded(why),
+            _ => recording,
+        };
+        if let Some(state) = self.adapters.get_mut(adapter) {
+            queued.recorded = Some(state.trace.keep(recording));
+        }
         // An adapter that neither answers nor asks somebody else first leaves the failed attempt to the host.
         let asks = matches!(&checked, Ok(Some(step)) if step.effects.iter().any(|e| matches!(e, Effect::Fetch(_))));
         let attempt = match &queued.event {
@@ -463,6 +586,10 @@ impl Engine {
     /// Nothing of the step happened. Once more in a fresh instance, then the event is set aside.
     fn step_failed(&mut self, adapter: &str, mut queued: Queued, error: String, its_fault: bool) {
         let strikes_out = its_fault && self.strike(adapter);
+        if its_fault && !strikes_out {
+            // It counts over a restart too. The last strike is kept with what comes of it.
+            self.keep_strikes(adapter);
+        }
         let Some(state) = self.adapters.get_mut(adapter) else {
             return;
         };
@@ -504,9 +631,14 @@ impl Engine {
             event: queued.event.clone(),
             state: sha256_hex(&[&state.state]),
             error,
+            record: queued
+                .recorded
+                .and_then(|n| state.trace.record(n))
+                .filter(is_small)
+                .map(Box::new),
         };
         let value = json(&row);
-        state.dead.push_back((n, value.len()));
+        state.dead.push_back((n, value.clone()));
         let key = |n| Key::Dead {
             adapter: adapter.to_owned(),
             n,
@@ -515,7 +647,7 @@ impl Engine {
         // The newest always stays.
         while state.dead.len() > 1
             && (state.dead.len() > MAX_DEAD
-                || state.dead.iter().map(|(_, bytes)| bytes).sum::<usize>() > MAX_DEAD_BYTES)
+                || state.dead.iter().map(|(_, row)| row.len()).sum::<usize>() > MAX_DEAD_BYTES)
             && let Some((oldest, _)) = state.dead.pop_front()
         {
             changes.push(Change::Delete(key(oldest)));
@@ -540,10 +672,9 @@ impl Engine {
                 link: link.clone(),
                 number: *number,
             }],
-            Origin::Inbox { n, bytes } => {
+            Origin::Inbox { n, bytes, .. } => {
                 if let Some(state) = self.adapters.get_mut(adapter) {
-                    state.inbox = state.inbox.saturating_sub(1);
-                    state.inbox_bytes = state.inbox_bytes.saturating_sub(*bytes);
+                    state.left_inbox(*bytes);
                 }
                 changes.push(Change::Delete(Key::Inbox {
                     adapter: adapter.to_owned(),
@@ -574,6 +705,9 @@ impl Engine {
             }
             Origin::Request(_) => Vec::new(),
             Origin::Start => {
+                if let Some(state) = self.adapters.get_mut(adapter) {
+                    state.owed = None;
+                }
                 if let Some(change) = self.adapter_row(adapter) {
                     changes.push(change);
                 }

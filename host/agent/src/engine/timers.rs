@@ -38,6 +38,20 @@ impl Timers {
         self.running.keys().filter(|(a, _)| a == adapter).count()
     }
 
+    /// Those of one adapter: name, milliseconds until it is due, and period.
+    pub(super) fn of<'a>(
+        &'a self,
+        adapter: &'a str,
+    ) -> impl Iterator<Item = (&'a str, u64, Option<u64>)> {
+        let now = Instant::now();
+        let mine = self.running.iter().filter(move |((a, _), _)| a == adapter);
+        mine.map(move |((_, name), running)| {
+            let due_in = running.due.saturating_duration_since(now).as_millis();
+            let due_in = u64::try_from(due_in).unwrap_or(u64::MAX);
+            (name.as_str(), due_in, running.period)
+        })
+    }
+
     pub(super) fn contains(&self, adapter: &str, name: &str) -> bool {
         self.running
             .contains_key(&(adapter.to_owned(), name.to_owned()))

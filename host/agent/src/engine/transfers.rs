@@ -117,7 +117,7 @@ impl Engine {
         let grants = self
             .adapters
             .get(&owner)
-            .map(|a| a.setup.grants.clone())
+            .map(|a| a.grants.clone())
             .unwrap_or_default();
         let tell = self.tell.clone();
         let task = Task {

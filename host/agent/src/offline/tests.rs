@@ -176,6 +176,7 @@ fn watch_of(
                 compatible: "kit-a".into(),
                 keys: TrustKeys::parse(&[vendor.public_key()]).unwrap(),
             }],
+            seam: otahost_disk::Seam::Threads,
         },
         calls: serve(agent),
         last: BTreeMap::new(),

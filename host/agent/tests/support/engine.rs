@@ -189,6 +189,7 @@ impl Bench {
             setup: Setup {
                 device: "gw-7".into(),
                 adapters: vec![],
+                faulty: vec![],
                 targets: vec![],
                 transfer: TransferSetup {
                     attempts: 3,

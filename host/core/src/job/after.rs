@@ -5,7 +5,7 @@ use super::{
     Action, Activation, Applied, Fit, Input, Job, MAX_REARMS, MAX_SELECTOR_TRIES, MAX_TRIES,
     Standing,
 };
-use crate::model::{Instant, Phase, Reason};
+use crate::model::{Instant, Millis, Phase, Reason};
 
 impl Job {
     pub(super) fn past_return(&mut self, input: Input, boot_id: &str, now: Instant) -> Applied {
@@ -87,6 +87,13 @@ impl Job {
                 } else {
                     self.roll_back(reason, now)
                 }
+            }
+            // The boot selector may be held by another program for a while. What was changed of it is changed once more, which is nothing.
+            Input::FlashFailed(reason)
+                if reason.code == "activate" && self.may_try_again(MAX_SELECTOR_TRIES) =>
+            {
+                self.note(now, format!("switching failed: {reason}"));
+                changed(&[Action::ActivateIn(self.selector_wait())])
             }
             Input::FlashFailed(reason) => self.roll_back(reason, now),
             Input::Deadline if self.rolling_back => {
@@ -256,11 +263,16 @@ impl Job {
         self.tries < enough
     }
 
+    /// Milliseconds until a boot selector is tried again.
+    fn selector_wait(&self) -> Millis {
+        (1_000 << self.tries.min(6)).min(60_000)
+    }
+
     /// The way back failed: again after a growing wait, or for good.
     fn roll_back_failed(&mut self, reason: Reason, boot_id: &str, now: Instant) -> Applied {
         if self.may_try_again(MAX_SELECTOR_TRIES) {
             self.note(now, format!("rolling back failed: {reason}"));
-            changed(&[Action::RollBackIn((1_000 << self.tries.min(6)).min(60_000))])
+            changed(&[Action::RollBackIn(self.selector_wait())])
         } else {
             self.end_current(Phase::RollbackFailed, Some(reason), boot_id, now)
         }

@@ -147,6 +147,7 @@ fn action(action: &Action) -> String {
         Action::ReadBack => "read back".into(),
         Action::Deliver => "hand over".into(),
         Action::Activate => "activate".into(),
+        Action::ActivateIn(_) => "activate later".into(),
         Action::Reboot => "reboot".into(),
         Action::Examine => "look where it stands".into(),
         Action::ExamineLater => "look again later".into(),

@@ -152,6 +152,8 @@ pub enum Action {
     Deliver,
     /// Make it the next to run.
     Activate,
+    /// The same, after this long.
+    ActivateIn(Millis),
     /// Reboot the device.
     Reboot,
     /// Ask boot selector, version and probe.

@@ -11,6 +11,7 @@ mod op;
 mod random;
 mod record;
 mod state;
+mod trouble;
 
 use std::fmt;
 use std::io;
@@ -20,9 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use image::Image;
 pub use op::{FileId, Op};
 pub use record::{Loss, Record, Replay};
+pub use trouble::{Trouble, Where};
 
 use crate::{Disk, DiskFile, Kind, Open, Place};
 use state::State;
+use trouble::Does;
 
 /// Switches that break the disk's promise on purpose, so that a crash test can show that it would notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +34,22 @@ pub struct Controls {
     pub skip_file_sync: bool,
     /// Syncs of directories are accepted and do nothing.
     pub skip_dir_sync: bool,
+    /// The same for files only that were opened at a place in which this text stands.
+    pub skip_file_sync_at: Option<&'static str>,
+    /// The same for directories only with this place: `{data}/` is the data directory.
+    pub skip_dir_sync_at: Option<&'static str>,
+}
+
+impl Controls {
+    fn keeps_file(&self, place: &Place) -> bool {
+        let is_meant = |text: &str| place.to_string().contains(text);
+        !self.skip_file_sync && !self.skip_file_sync_at.is_some_and(is_meant)
+    }
+
+    fn keeps_dir(&self, place: &Place) -> bool {
+        let is_meant = |text: &str| place.to_string() == text;
+        !self.skip_dir_sync && !self.skip_dir_sync_at.is_some_and(is_meant)
+    }
 }
 
 type Hook = Arc<dyn Fn(usize) + Send + Sync>;
@@ -50,6 +69,8 @@ struct Shared {
     controls: Controls,
     /// After so many operations, fail so.
     fault: Option<(usize, io::ErrorKind)>,
+    /// The last number: so many refusals are left until it is over.
+    trouble: Option<(Where, Trouble, usize)>,
     free_space: Option<u64>,
     hook: Option<Hook>,
 }
@@ -82,6 +103,7 @@ impl SimDisk {
                 ops: Vec::new(),
                 controls: Controls::default(),
                 fault: None,
+                trouble: None,
                 free_space: None,
                 hook: None,
             })),
@@ -130,8 +152,35 @@ impl SimDisk {
     }
 
     /// Lets this many more operations (of any logged kind but edits from outside) pass and fails the next one, once, with nothing of it done.
+    /// A sync that fails has lost what it was to make durable, as on Linux: it is still read, and no later sync brings it to the medium.
     pub fn fail_after(&self, operations: usize, kind: io::ErrorKind) {
         self.lock().fault = Some((operations, kind));
+    }
+
+    /// From now on the disk, or a part of it, is in this trouble, until it is told otherwise.
+    pub fn set_trouble(&self, trouble: Option<(Where, Trouble)>) {
+        self.lock().trouble = trouble.map(|(part, trouble)| (part, trouble, usize::MAX));
+    }
+
+    /// The same, but it is over when so many operations have met it.
+    pub fn set_trouble_for(&self, part: Where, trouble: Trouble, refusals: usize) {
+        self.lock().trouble = Some((part, trouble, refusals));
+    }
+
+    /// Fails what cannot be done in the trouble the disk is in.
+    fn check_trouble(&self, place: &Place, does: trouble::Does) -> io::Result<()> {
+        let mut shared = self.lock();
+        let Some((_, trouble, left)) = shared.trouble.as_mut().filter(|t| t.0.covers(place)) else {
+            return Ok(());
+        };
+        let checked = trouble.check(does);
+        if checked.is_err() {
+            *left -= 1;
+            if *left == 0 {
+                shared.trouble = None;
+            }
+        }
+        checked
     }
 
     /// What [`Disk::free_space`] answers; `None` from the start. Nothing is enforced.
@@ -162,6 +211,14 @@ impl SimDisk {
         .expect("an edit from outside is not subject to faults");
     }
 
+    /// What a failed sync leaves of a file's writes.
+    fn lose(&self, file: FileId) {
+        let mut shared = self.lock();
+        let lost = Op::SyncLost { file };
+        shared.state.apply(&lost);
+        shared.ops.push(lost);
+    }
+
     /// Checks an operation, announces it, does and logs it. `plan` answers `None` where there is nothing to do.
     fn perform(
         &self,
@@ -186,6 +243,11 @@ impl SimDisk {
             match shared.fault {
                 Some((0, kind)) => {
                     shared.fault = None;
+                    if let Op::SyncFile { file, .. } = op {
+                        let lost = Op::SyncLost { file };
+                        shared.state.apply(&lost);
+                        shared.ops.push(lost);
+                    }
                     return Err(io::Error::new(kind, format!("made to fail: {op:?}")));
                 }
                 Some((left, kind)) => shared.fault = Some((left - 1, kind)),
@@ -206,7 +268,14 @@ fn named(what: &str, place: &Place) -> impl FnOnce(io::Error) -> io::Error {
 impl Disk for SimDisk {
     fn open(&self, place: &Place, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let open = || {
+            if how != Open::Read {
+                self.check_trouble(place, Does::Open)?;
+            }
             if matches!(how, Open::Create | Open::New) {
+                // What else stands against it is said below, as the real disk says it.
+                if matches!(self.lock().state.kind(place), Ok(None)) {
+                    self.check_trouble(place, Does::Grow)?;
+                }
                 self.perform(false, |shared| {
                     if how == Open::New {
                         shared.state.check_free(place)?;
@@ -234,6 +303,7 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Place, to: &Place) -> io::Result<()> {
         from.check_has_name()?;
         to.check_has_name()?;
+        self.check_trouble(from, Does::Change)?;
         self.perform(false, |shared| {
             let changes = shared.state.check_rename(from, to)?;
             Ok(changes.then(|| Op::Rename {
@@ -246,6 +316,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, place: &Place) -> io::Result<()> {
         place.check_has_name()?;
+        self.check_trouble(place, Does::Change)?;
         self.perform(false, |shared| match shared.state.kind(place)? {
             Some(Kind::Dir) => Err(io::ErrorKind::IsADirectory.into()),
             Some(_) => Ok(Some(Op::Remove {
@@ -257,6 +328,9 @@ impl Disk for SimDisk {
     }
 
     fn create_dir(&self, place: &Place) -> io::Result<()> {
+        if self.lock().state.lacks_dir(place)? {
+            self.check_trouble(place, Does::Grow)?;
+        }
         self.perform(false, |shared| {
             Ok(shared.state.lacks_dir(place)?.then(|| Op::CreateDir {
                 place: image::normal(place),
@@ -266,11 +340,13 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, place: &Place) -> io::Result<()> {
+        self.check_trouble(place, Does::Sync)?;
         self.perform(false, |shared| {
             shared.state.list(place)?;
+            let place = image::normal(place);
             Ok(Some(Op::SyncDir {
-                place: image::normal(place),
-                durable: !shared.controls.skip_dir_sync,
+                durable: shared.controls.keeps_dir(&place),
+                place,
             }))
         })
         .map_err(named("sync the directory", place))
@@ -308,6 +384,7 @@ impl Disk for SimDisk {
     fn make_link(&self, place: &Place, content: &Path) -> io::Result<()> {
         place.check_has_name()?;
         crate::check_link(place, content)?;
+        self.check_trouble(place, Does::Grow)?;
         self.perform(false, |shared| {
             shared.state.check_free(place)?;
             Ok(Some(Op::MakeLink {
@@ -327,6 +404,7 @@ impl Disk for SimDisk {
 
     fn remove_dir(&self, place: &Place) -> io::Result<()> {
         place.check_has_name()?;
+        self.check_trouble(place, Does::Change)?;
         self.perform(false, |shared| {
             Ok(shared
                 .state
@@ -350,6 +428,10 @@ struct SimFile {
 }
 
 impl SimFile {
+    fn trouble(&self, does: Does) -> io::Result<()> {
+        self.disk.check_trouble(&self.place, does)
+    }
+
     fn check_writable(&self) -> io::Result<()> {
         if self.writable {
             return Ok(());
@@ -367,6 +449,8 @@ impl DiskFile for SimFile {
     }
 
     fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.trouble(Does::Read)
+            .map_err(named("read", &self.place))?;
         if self.disk.lock().state.content(self.file).read(into, offset) {
             return Ok(());
         }
@@ -401,6 +485,12 @@ impl DiskFile for SimFile {
                 format!("cannot write {}: no file is that large", self.place),
             ));
         }
+        let does = if end > self.len()? {
+            Does::Grow
+        } else {
+            Does::Change
+        };
+        self.trouble(does).map_err(named("write", &self.place))?;
         let bytes: Arc<[u8]> = Arc::from(bytes);
         self.disk
             .perform(false, |_| {
@@ -418,6 +508,13 @@ impl DiskFile for SimFile {
         if self.device {
             return crate::fits_device(&self.place, len, self.len()?);
         }
+        let does = if len > self.len()? {
+            Does::Grow
+        } else {
+            Does::Change
+        };
+        self.trouble(does)
+            .map_err(named("set the length of", &self.place))?;
         self.disk
             .perform(false, |shared| {
                 Ok(
@@ -431,11 +528,16 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let troubled = self.trouble(Does::Sync);
+        if troubled.is_err() {
+            self.disk.lose(self.file);
+        }
+        troubled.map_err(named("sync", &self.place))?;
         self.disk
             .perform(false, |shared| {
                 Ok(Some(Op::SyncFile {
                     file: self.file,
-                    durable: !shared.controls.skip_file_sync,
+                    durable: shared.controls.keeps_file(&self.place),
                 }))
             })
             .map_err(named("sync", &self.place))

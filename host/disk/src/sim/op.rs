@@ -49,6 +49,11 @@ pub enum Op {
         /// False where [`super::Controls`] made this a lie.
         durable: bool,
     },
+    /// A sync of a file failed: what was not durable is lost, and is read all the same until the power goes.
+    SyncLost {
+        /// The file.
+        file: FileId,
+    },
     /// A file or directory got another name.
     Rename {
         /// The old one.
@@ -107,6 +112,7 @@ impl fmt::Debug for Op {
             } => write!(f, "write {} bytes at {offset} of {file:?}", bytes.len()),
             Op::SetLen { file, len } => write!(f, "set length of {file:?} to {len}"),
             Op::SyncFile { file, durable } => write!(f, "sync {file:?}{}", lie(durable)),
+            Op::SyncLost { file } => write!(f, "sync of {file:?} fails"),
             Op::Rename { from, to } => write!(f, "rename {from} to {to}"),
             Op::Remove { place } => write!(f, "remove {place}"),
             Op::CreateDir { place } => write!(f, "create directory {place}"),

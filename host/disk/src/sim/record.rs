@@ -13,6 +13,12 @@ pub enum Loss {
     AllDropped,
     /// Nothing is gone.
     AllKept,
+    /// All names are as they were, and all content that was not synced is gone: what a file system leaves that writes its directories
+    /// first.
+    NamesKept,
+    /// Nothing is gone but a part of the last write to each file, which was under way: of its sectors the seed chooses those that arrived,
+    /// and never all.
+    Torn(u64),
     /// The seed decides: of each sector of 512 bytes some state it had since the last sync survives, so writes are lost, reordered
     /// and torn; of each directory the first so many changes survive.
     Seeded(u64),

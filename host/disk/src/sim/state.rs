@@ -35,8 +35,10 @@ struct FileNode {
     device: bool,
     now: Content,
     durable: Content,
-    /// What `now` has and `durable` has not, in order.
+    /// What `now` has and `durable` has not, in order, but for what was lost.
     pending: Vec<Pending>,
+    /// A sync has failed: `now` has more than `durable` with all that is pending.
+    lossy: bool,
 }
 
 #[derive(Clone)]
@@ -87,7 +89,34 @@ fn apply(entries: &mut Entries, change: &EntryChange) {
 }
 
 impl FileNode {
+    /// A sync has failed. The system believes that nothing is left to write.
+    fn lose(&mut self) {
+        // Lengths are kept elsewhere than contents.
+        self.durable.set_len(self.now.len());
+        self.lossy |= !self.pending.is_empty();
+        self.pending.clear();
+    }
+
+    /// What is left when nothing is lost but what failed syncs have lost.
+    fn kept(&self) -> Content {
+        if !self.lossy {
+            return self.now.clone();
+        }
+        let mut kept = self.durable.clone();
+        for pending in &self.pending {
+            match pending {
+                Pending::Write { offset, bytes } => kept.write(bytes, *offset),
+                Pending::SetLen(len) => kept.set_len(*len),
+            }
+        }
+        kept
+    }
+
     fn sync(&mut self) {
+        if self.lossy {
+            self.durable = self.kept();
+            self.pending.clear();
+        }
         if self.pending.iter().any(|p| matches!(p, Pending::SetLen(_))) {
             self.durable = self.now.clone();
             self.pending.clear();
@@ -97,6 +126,42 @@ impl FileNode {
                 self.durable.share(&self.now, offset, bytes.len());
             }
         }
+    }
+
+    /// Everything but a part of the last write.
+    fn torn(&self, random: &mut Random) -> Content {
+        let Some((Pending::Write { offset, bytes }, earlier)) = self.pending.split_last() else {
+            return self.kept();
+        };
+        let mut left = self.durable.clone();
+        for pending in earlier {
+            match pending {
+                Pending::SetLen(len) => left.set_len(*len),
+                Pending::Write { offset, bytes } => left.write(bytes, *offset),
+            }
+        }
+        let end = offset + bytes.len() as u64;
+        let sectors = end.div_ceil(SECTOR) - offset / SECTOR;
+        let missing = random.up_to(sectors - 1);
+        let in_order = random.percent(50);
+        // The length changes with the write, or not.
+        if random.percent(50) {
+            left.set_len(left.len().max(end));
+        }
+        for index in 0..sectors {
+            let arrives = if in_order {
+                index < missing
+            } else {
+                index != missing && random.percent(50)
+            };
+            if arrives {
+                let sector = offset / SECTOR + index;
+                let reached = ((sector + 1) * SECTOR).min(end);
+                left.set_len(left.len().max(reached));
+                left.copy_sector(&self.now, sector);
+            }
+        }
+        left
     }
 
     /// What the seed lets survive: of every sector the state after some write to it, of the length some state it had.
@@ -160,12 +225,14 @@ impl State {
                     now: content.clone(),
                     durable: content.clone(),
                     pending: Vec::new(),
+                    lossy: false,
                 }),
                 ImageNode::Device(content) => Node::File(FileNode {
                     device: true,
                     now: content.clone(),
                     durable: content.clone(),
                     pending: Vec::new(),
+                    lossy: false,
                 }),
             });
             // The directory above comes first in the order of the image.
@@ -410,6 +477,7 @@ impl State {
                     self.file_mut(*file).sync();
                 }
             }
+            Op::SyncLost { file } => self.file_mut(*file).lose(),
             Op::Rename { from, to } => {
                 let (old_dir, old_name) = self.parent_of(from).expect(CHECKED);
                 let (new_dir, new_name) = self.parent_of(to).expect(CHECKED);
@@ -486,6 +554,7 @@ impl State {
         file.now.write(bytes, 0);
         file.durable = file.now.clone();
         file.pending.clear();
+        file.lossy = false;
     }
 
     /// The disk after a power cut now.
@@ -498,7 +567,7 @@ impl State {
             seen: BTreeSet::new(),
             image: Image::new(),
         };
-        if let Loss::Seeded(seed) = loss {
+        if let Loss::Seeded(seed) | Loss::Torn(seed) = loss {
             walk.random = Random::new(seed);
         }
         walk.dir(DATA, &Place::Data(PathBuf::new()));
@@ -526,7 +595,7 @@ impl Walk<'_> {
         };
         let entries = match self.loss {
             Loss::AllDropped => dir.durable.clone(),
-            Loss::AllKept => dir.now.clone(),
+            Loss::AllKept | Loss::NamesKept | Loss::Torn(_) => dir.now.clone(),
             Loss::Seeded(_) => {
                 // File systems keep the order of changes within a directory.
                 let kept = self.random.up_to(dir.pending.len() as u64) as usize;
@@ -555,12 +624,16 @@ impl Walk<'_> {
                 }
                 Node::File(file) => {
                     let content = match self.loss {
-                        Loss::AllDropped => file.durable.clone(),
-                        Loss::AllKept => file.now.clone(),
-                        Loss::Seeded(_) => match self.contents.get(&id) {
+                        Loss::AllDropped | Loss::NamesKept => file.durable.clone(),
+                        Loss::AllKept => file.kept(),
+                        Loss::Seeded(_) | Loss::Torn(_) => match self.contents.get(&id) {
                             Some(content) => content.clone(),
                             None => {
-                                let content = file.survivor(&mut self.random);
+                                let content = if matches!(self.loss, Loss::Torn(_)) {
+                                    file.torn(&mut self.random)
+                                } else {
+                                    file.survivor(&mut self.random)
+                                };
                                 self.contents.insert(id, content.clone());
                                 content
                             }

@@ -11,6 +11,8 @@ use rumqttc::{
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::silence::Heard;
+
 /// Events read ahead of the driver. Small, because each may hold a payload of the largest size.
 const AHEAD: usize = 8;
 
@@ -51,6 +53,8 @@ impl Ended {
 pub(super) struct Connection {
     pub(super) client: AsyncClient,
     pub(super) wire: mpsc::Receiver<Wire>,
+    /// When something of the broker was read last.
+    pub(super) heard: Heard,
     task: JoinHandle<()>,
 }
 
@@ -70,8 +74,14 @@ impl Connection {
         network.set_tcp_nodelay(true);
         event_loop.set_network_options(network);
         let (sender, wire) = mpsc::channel(AHEAD);
-        let task = tokio::spawn(poll_to_the_end(event_loop, sender, timeout));
-        Self { client, wire, task }
+        let heard = Heard::now();
+        let task = tokio::spawn(poll_to_the_end(event_loop, sender, heard.clone(), timeout));
+        Self {
+            client,
+            wire,
+            heard,
+            task,
+        }
     }
 
     /// Cuts the connection if it still is there, and waits until the client is gone: after that every publication has its answer.
@@ -88,9 +98,18 @@ impl Drop for Connection {
     }
 }
 
-async fn poll_to_the_end(mut event_loop: EventLoop, wire: mpsc::Sender<Wire>, timeout: Duration) {
+async fn poll_to_the_end(
+    mut event_loop: EventLoop,
+    wire: mpsc::Sender<Wire>,
+    heard: Heard,
+    timeout: Duration,
+) {
     let ended = loop {
-        let event = match event_loop.poll().await {
+        let polled = event_loop.poll().await;
+        if matches!(polled, Ok(Event::Incoming(_))) {
+            heard.again();
+        }
+        let event = match polled {
             Ok(Event::Incoming(Packet::ConnAck(connack))) => Wire::Connected {
                 session_present: connack.session_present,
             },

@@ -18,6 +18,7 @@ use super::acks::Acks;
 use super::backoff::Backoff;
 use super::connection::{Connection, Ended, Wire};
 use super::names::{check_filter, check_topic};
+use super::silence::Silence;
 use super::subscriptions::{Request, Subscriptions};
 use super::{MAX_PAYLOAD, MqttOptions, WINDOW, place};
 use crate::{LinkCommand, LinkEvent, Token};
@@ -39,7 +40,8 @@ struct Waiting {
     id: u64,
     topic: String,
     payload: Bytes,
-    options: PublishOptions,
+    qos: QoS,
+    retain: bool,
 }
 
 /// The broker's answer to something sent.
@@ -95,6 +97,7 @@ struct Session {
     deadline: Option<Instant>,
     /// Both queues are full since: the agent waits for us, and we for it.
     stuck_since: Option<Instant>,
+    silence: Silence,
 }
 
 impl Driver {
@@ -278,8 +281,10 @@ impl Driver {
 
     /// One connection from its beginning to its end, and how long it was up.
     async fn connect(&mut self) -> (Turn, Option<Duration>) {
+        let connection = Connection::open(self.client.clone(), false, self.options.connect_timeout);
+        let silence = Silence::new(connection.heard.clone(), self.options.keep_alive);
         let mut session = Session {
-            connection: Connection::open(self.client.clone(), false, self.options.connect_timeout),
+            connection,
             answers: JoinSet::new(),
             acks: Acks::default(),
             waiting: VecDeque::new(),
@@ -289,6 +294,7 @@ impl Driver {
             // The client has its own limit up to the CONNACK; this one is for the SUBACKs.
             deadline: None,
             stuck_since: None,
+            silence,
         };
         let turn = self.serve(&mut session).await;
         let was_up = session.up_since.map(|since| since.elapsed());
@@ -321,15 +327,11 @@ impl Driver {
             } else {
                 None
             };
-            let limit = match (
-                session.deadline,
-                session
-                    .stuck_since
-                    .map(|since| since + self.options.keep_alive),
-            ) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            let stuck = session.stuck_since.map(|at| at + self.options.keep_alive);
+            // While nobody reads, the silence is ours.
+            let silent = session.silence.until().filter(|_| !full);
+            let limits = [session.deadline, stuck, silent];
+            let limit = limits.into_iter().flatten().min();
             tokio::select! {
                 there = agent_has_room(&self.events), if !self.backlog.is_empty() => {
                     if !there {
@@ -353,6 +355,17 @@ impl Driver {
                 },
                 () = self.events.closed() => return farewell(session).await,
                 () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
+                    if limit == silent {
+                        if !session.connection.wire.is_empty() {
+                            session.silence.ends();
+                        } else if session.silence.until() == silent {
+                            return Turn::Ended(Ended::because(format!(
+                                "the broker has answered nothing for {} s",
+                                self.options.keep_alive.as_secs()
+                            )));
+                        }
+                        continue;
+                    }
                     return Turn::Ended(Ended::because(if session.stuck_since.is_some() {
                         "the agent takes no events but sends publications; the connection was given up to get unstuck"
                     } else {
@@ -510,16 +523,17 @@ impl Driver {
                 if let Err(reason) = check_publication(&topic, &payload, qos) {
                     self.undeliverable(id, reason);
                 } else if session.up_since.is_some() {
-                    let options = if qos == 0 {
-                        PublishOptions::at_most_once()
+                    let qos = if qos == 0 {
+                        QoS::AtMostOnce
                     } else {
-                        PublishOptions::at_least_once()
+                        QoS::AtLeastOnce
                     };
                     session.waiting.push_back(Waiting {
                         id,
                         topic,
                         payload: payload.into(),
-                        options: options.retain(retain),
+                        qos,
+                        retain,
                     });
                 }
             }
@@ -551,15 +565,23 @@ impl Driver {
                 id,
                 topic,
                 payload,
-                options,
+                mut qos,
+                retain,
             }) = session.waiting.pop_front()
             else {
                 break;
             };
+            if session.silence.is_doubtful() {
+                qos = QoS::AtLeastOnce;
+            }
+            let options = PublishOptions::new(qos).retain(retain);
             // It cannot fail for lack of room (the window is smaller than the client's queue), so only because the connection ends.
             let Ok(notice) = client.try_publish_tracked(topic, payload, options) else {
                 break;
             };
+            if qos != QoS::AtMostOnce {
+                session.silence.asked();
+            }
             session.in_flight += 1;
             session.answers.spawn(async move {
                 Answer::Published {

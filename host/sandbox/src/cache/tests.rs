@@ -2,14 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../../tests/sandbox/components.rs"]
-mod components;
-
 use otahost_disk::sim::SimDisk;
 
-use self::components::rogue_component;
 use super::*;
 use crate::Limits;
+use crate::test_components::rogue_component;
 
 /// Native code of the rogue, with this changed, in a file that is sound in itself.
 fn disk_with(

@@ -24,6 +24,8 @@ const MAX_COMPONENT: u64 = 256 * 1024 * 1024;
 pub fn child_main(mut stdin: impl Read, mut stdout: impl Write) -> u8 {
     let answer = match work(&mut stdin) {
         Ok(answer) => answer,
+        // The component itself did not find room.
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Answer::Memory,
         Err(error) => Answer::Unable(error.to_string()),
     };
     match answer.write(&mut stdout) {

@@ -11,6 +11,8 @@ use crate::sandbox::hex;
 
 /// Values whose JSON is no longer than this stand in the record itself: naming them by digest would be as long.
 const INLINE: usize = 96;
+/// The same for values that hardly any other step has.
+const OWN: usize = 512;
 
 /// SHA-256 of a part's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,12 +67,14 @@ pub(super) enum Slot {
     Is(Value),
     /// JSON, or bytes as they are, stored by their digest.
     Part(Digest, usize),
+    /// It was too large to be looked at.
+    Gone,
 }
 
 impl Slot {
     pub(super) fn part(&self) -> Option<Digest> {
         match self {
-            Slot::Is(_) => None,
+            Slot::Is(_) | Slot::Gone => None,
             Slot::Part(digest, _) => Some(*digest),
         }
     }
@@ -80,20 +84,33 @@ impl Slot {
 pub(super) type Parts = Vec<(Digest, Arc<[u8]>)>;
 
 /// Takes a value to pieces.
-pub(super) fn put<T: Serialize>(value: &T, parts: &mut Parts) -> Slot {
-    let value = serde_json::to_value(value).expect("what crosses the border is plain data");
-    put_value(value, parts)
+pub(super) fn put<T: Serialize + ?Sized>(value: &T, parts: &mut Parts) -> Slot {
+    put_json(json(value), parts)
 }
 
-pub(super) fn put_value(value: Value, parts: &mut Parts) -> Slot {
-    if matches!(value, Value::Null | Value::Bool(_) | Value::Number(_)) {
-        return Slot::Is(value);
+/// The same for a value that is JSON already.
+pub(super) fn put_json(json: Vec<u8>, parts: &mut Parts) -> Slot {
+    if json.len() <= INLINE {
+        return inline(&json);
     }
-    let bytes = value.to_string().into_bytes();
-    if bytes.len() <= INLINE {
-        return Slot::Is(value);
+    put_bytes(json, parts)
+}
+
+/// A value that hardly any other step has: it stands in the record as long as it is not large.
+pub(super) fn put_own<T: Serialize + ?Sized>(value: &T, parts: &mut Parts) -> Slot {
+    let bytes = json(value);
+    if bytes.len() <= OWN {
+        return inline(&bytes);
     }
     put_bytes(bytes, parts)
+}
+
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("what crosses the border is plain data")
+}
+
+fn inline(json: &[u8]) -> Slot {
+    Slot::Is(serde_json::from_slice(json).expect("it was just made"))
 }
 
 /// Bytes as they are: a state. They are always a part, because the next step begins with the same.

@@ -7,7 +7,7 @@ use otahost_core::model::{Effect, Event, Instant};
 use otahost_core::view::View;
 use serde::{Deserialize, Serialize};
 
-use super::part::Digest;
+use super::part::{Digest, json};
 use crate::failure::Failure;
 use crate::guest::LogLine;
 use crate::sandbox::Handled;
@@ -79,7 +79,7 @@ impl Outcome {
                 Ok(step) => Outcome::Step {
                     state_digest: Digest::of(&step.state).to_string(),
                     state: Some(step.state.clone()),
-                    effects_digest: effects_digest(&step.effects).to_string(),
+                    effects_digest: Digest::of(&json(&step.effects)).to_string(),
                     effects: Some(step.effects.clone()),
                 },
                 Err(refusal) => Outcome::Refused(sentence(refusal)),
@@ -90,11 +90,6 @@ impl Outcome {
             },
         }
     }
-}
-
-/// Of the JSON the model gives, not of a part's bytes: those are in the order of the names, or not, as the JSON library is built.
-pub(super) fn effects_digest(effects: &[Effect]) -> Digest {
-    Digest::of(&serde_json::to_vec(effects).expect("what crosses the border is plain data"))
 }
 
 pub(super) fn sentence(text: &str) -> String {
@@ -164,8 +159,8 @@ impl fmt::Display for Brief {
     }
 }
 
-/// An event in words.
-pub(crate) fn event_in_words(event: &Event) -> String {
+/// An event in a few words: its kind, names and sizes, and no payload and no address.
+pub fn event_in_words(event: &Event) -> String {
     let words = match event {
         Event::Started(reason) => format!("started {reason:?}"),
         Event::Link(state) => format!(

@@ -1,18 +1,18 @@
 //! Taking a step to pieces, and putting it together again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use otahost_core::model::{Effect, Event};
+use otahost_core::admit::{Judge, JudgedTarget};
+use otahost_core::model::{Effect, Event, JobReport, Target};
 use otahost_core::view::View;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::part::{Digest, Parts, Slot, put, put_bytes, put_value};
-use super::record::{
-    Brief, Outcome, StepRecord, effect_in_words, effects_digest, event_in_words, sentence,
-};
+use super::part::{Digest, Parts, Slot, json, put, put_bytes, put_json, put_own};
+use super::record::{Brief, Outcome, StepRecord, effect_in_words, event_in_words, sentence};
 use crate::failure::Failure;
 use crate::guest::LogLine;
 use crate::sandbox::{Adapter, Handled};
@@ -20,6 +20,10 @@ use crate::text::plain;
 
 /// Most bytes of log kept with a step.
 const MAX_LOG: usize = 2 * 1024;
+/// Most jobs that are recorded: of a device with more, what happened is kept and cannot be run again.
+const MAX_JOBS: usize = 200;
+/// Most targets, for the same reason.
+const MAX_TARGETS: usize = 200;
 /// The field of the view that is taken apart once more: what decides on plans changes in small places.
 const JUDGE: &str = "judge";
 
@@ -69,9 +73,57 @@ pub struct Recording {
     pub(super) parts: Parts,
 }
 
-impl Recording {
+/// Makes the recordings of one adapter. What its steps have in common, the targets, is taken to pieces once, not with each of them.
+/// Clones share that.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    targets: Option<Shared<Vec<Target>>>,
+    judged: Option<Shared<BTreeMap<String, JudgedTarget>>>,
+}
+
+/// A value, and its slot with the bytes for it.
+struct Shared<T> {
+    value: Arc<T>,
+    slot: Slot,
+    parts: Parts,
+}
+
+/// The slot of a value that is shared by many steps. The value is held, so that no other can have its address.
+fn put_shared<T: Serialize>(
+    value: &Arc<T>,
+    known: &mut Option<Shared<T>>,
+    parts: &mut Parts,
+) -> Slot {
+    let same = known.take().filter(|k| Arc::ptr_eq(&k.value, value));
+    let shared = same.unwrap_or_else(|| {
+        let mut parts = Parts::new();
+        Shared {
+            value: value.clone(),
+            slot: put(&**value, &mut parts),
+            parts,
+        }
+    });
+    parts.extend(shared.parts.iter().cloned());
+    let slot = shared.slot.clone();
+    *known = Some(shared);
+    slot
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
     /// Records what [`Adapter::handle`] was given and what it gave. `state_version` is the one the adapter describes.
-    pub fn new(
+    pub fn record(
+        &self,
         adapter: &Adapter,
         state_version: u32,
         view: &View,
@@ -82,18 +134,25 @@ impl Recording {
         let mut parts = Parts::new();
         let stored_event = put(event, &mut parts);
         let stored_state = put_bytes(state.to_vec(), &mut parts);
-        let (view, judge) = put_view(view, &mut parts);
+        let (view, judge) = {
+            // Only what is kept for speed; a panic elsewhere has not harmed it.
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            put_view(view, &mut known, &mut parts)
+        };
         let (fuel, log) = match outcome {
             Ok(handled) => (handled.fuel, &handled.log),
             Err(failure) => (failure.fuel, &failure.log),
         };
         let outcome = match outcome {
             Ok(handled) => match &handled.result {
-                Ok(step) => StoredOutcome::Step {
-                    effects_digest: effects_digest(&step.effects),
-                    effects: put(&step.effects, &mut parts),
-                    state: put_bytes(step.state.clone(), &mut parts),
-                },
+                Ok(step) => {
+                    let effects = json(&step.effects);
+                    StoredOutcome::Step {
+                        effects_digest: Digest::of(&effects),
+                        effects: put_json(effects, &mut parts),
+                        state: put_bytes(step.state.clone(), &mut parts),
+                    }
+                }
                 Err(refusal) => StoredOutcome::Refused(sentence(refusal)),
             },
             Err(failure) => StoredOutcome::Failed {
@@ -111,7 +170,7 @@ impl Recording {
             judge,
             outcome,
             fuel,
-            log: put(&beginning(log), &mut parts),
+            log: put_own(&beginning(log), &mut parts),
             discarded: None,
         };
         Recording {
@@ -121,7 +180,9 @@ impl Recording {
             parts,
         }
     }
+}
 
+impl Recording {
     /// Notes why the host discarded the step.
     pub fn discarded(mut self, why: &str) -> Recording {
         self.stored.discarded = Some(sentence(why));
@@ -149,22 +210,75 @@ fn beginning(log: &[LogLine]) -> Vec<LogLine> {
 
 type Fields = BTreeMap<String, Slot>;
 
-/// Each field is a part of its own: the time changes with every step, the targets hardly ever. By the names of this release, so that a
-/// field which a later one adds is recorded without anybody thinking of it.
-fn put_view(view: &View, parts: &mut Parts) -> (Fields, Fields) {
-    let Ok(Value::Object(mut fields)) = serde_json::to_value(view) else {
-        unreachable!("a view is a record");
-    };
-    let judge = match fields.remove(JUDGE) {
-        Some(Value::Object(judge)) => judge,
-        _ => unreachable!("a judge is a record"),
-    };
-    let mut all = |fields: Map<String, Value>| -> Fields {
-        let put = fields.into_iter();
-        put.map(|(name, value)| (name, put_value(value, parts)))
-            .collect()
-    };
-    (all(fields), all(judge))
+/// Each field is a part of its own: the time changes with every step, the targets hardly ever. A field that a later release adds does
+/// not compile here until it is recorded too.
+fn put_view(view: &View, known: &mut Known, parts: &mut Parts) -> (Fields, Fields) {
+    let View {
+        now,
+        clock,
+        uptime,
+        boot_id,
+        seed,
+        config,
+        features,
+        targets,
+        jobs,
+        judge,
+    } = view;
+    let Judge {
+        targets: judged,
+        downloads,
+        files,
+        taken,
+        active,
+        commanded,
+        now: judged_now,
+        clock: judged_clock,
+        rate,
+    } = judge;
+    let few = targets.len() <= MAX_TARGETS && judged.len() <= MAX_TARGETS;
+    let mut fields = Fields::new();
+    let mut field = |name: &str, slot: Slot| fields.insert(name.to_owned(), slot);
+    field("now", put(now, parts));
+    field("clock", put(clock, parts));
+    field("uptime", put(uptime, parts));
+    field("boot_id", put(boot_id, parts));
+    field("seed", put_own(seed, parts));
+    field("config", put(config, parts));
+    field("features", put(features, parts));
+    field(
+        "targets",
+        match few {
+            true => put_shared(targets, &mut known.targets, parts),
+            false => Slot::Gone,
+        },
+    );
+    field("jobs", put_jobs(jobs, parts));
+    let mut judge = Fields::new();
+    let mut field = |name: &str, slot: Slot| judge.insert(name.to_owned(), slot);
+    field(
+        "targets",
+        match few {
+            true => put_shared(judged, &mut known.judged, parts),
+            false => Slot::Gone,
+        },
+    );
+    field("downloads", put(downloads, parts));
+    field("files", put(files, parts));
+    field("taken", put(taken, parts));
+    field("active", put(active, parts));
+    field("commanded", put(commanded, parts));
+    field("now", put(judged_now, parts));
+    field("clock", put(judged_clock, parts));
+    field("rate", put(rate, parts));
+    (fields, judge)
+}
+
+fn put_jobs(jobs: &[JobReport], parts: &mut Parts) -> Slot {
+    match jobs.len() {
+        0..=MAX_JOBS => put(jobs, parts),
+        _ => Slot::Gone,
+    }
 }
 
 /// Where the parts are.
@@ -216,7 +330,11 @@ impl Stored {
                 log: self.log(store),
                 discarded: self.discarded.clone(),
             }),
-            _ => Err(missing),
+            _ => {
+                missing.sort();
+                missing.dedup();
+                Err(missing)
+            }
         }
     }
 
@@ -321,6 +439,7 @@ fn get<T: DeserializeOwned>(
         Slot::Part(digest, _) => store
             .part(*digest)
             .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+        Slot::Gone => None,
     };
     if value.is_none() {
         missing.push(what.to_owned());

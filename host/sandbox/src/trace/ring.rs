@@ -17,7 +17,7 @@ const PART: u8 = 0;
 ///
 /// Steps and parts are rows with one counter, so that in the journal they are the rows of one kind of key. What was pushed and has left
 /// again between two commits is never written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TraceRing {
     capacity: usize,
     rows: BTreeMap<u64, Row>,
@@ -30,7 +30,7 @@ pub struct TraceRing {
     gone: BTreeSet<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Row {
     Step {
         json: Vec<u8>,

@@ -17,6 +17,7 @@ use crate::text::plain;
 /// What is served, for messages.
 pub(crate) const SERVED: &str = "otahost:adapter@0.1";
 
+#[cfg(feature = "compiler")]
 /// The newest release of it that this host knows.
 const PATCH: u32 = 0;
 
@@ -27,6 +28,7 @@ pub(crate) fn serves(version: &str) -> bool {
         .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
 }
 
+#[cfg(feature = "compiler")]
 /// True for the release of the contract that is served, and those before it.
 pub(crate) fn is_current(version: &str) -> bool {
     version
@@ -35,6 +37,7 @@ pub(crate) fn is_current(version: &str) -> bool {
         .is_some_and(|patch| (0..=PATCH).contains(&patch))
 }
 
+#[cfg(feature = "compiler")]
 /// True for a function that `host` has here.
 pub(crate) fn has_function(function: &str) -> bool {
     v0_1::FUNCTIONS.contains(&function)

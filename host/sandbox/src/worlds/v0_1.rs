@@ -14,6 +14,7 @@ use self::bindings::{UpdateAdapter, UpdateAdapterPre};
 use crate::guest::Guest;
 use crate::shape;
 
+#[cfg(feature = "compiler")]
 /// The functions of `host` in the release of this contract that is served.
 pub(super) const FUNCTIONS: &[&str] = &[
     "now",

@@ -200,6 +200,7 @@ fn a_power_cut_at_any_moment_leaves_a_cache_that_serves_sound_code_or_none() {
                         "cut {cut}, {loss:?}: a whole file or none"
                     );
                 }
+                other @ How::Signed { .. } => panic!("{other}"),
             }
             assert!(
                 names(&after).iter().all(|name| name.ends_with(".cwasm")),

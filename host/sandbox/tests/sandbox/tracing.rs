@@ -6,7 +6,7 @@ use std::sync::Arc;
 use otahost_core::model::{Event, Message};
 use otahost_core::view::View;
 use otahost_sandbox::{
-    Adapter, Brief, Finding, Handled, Limits, Outcome, Recording, Replay, Replayer, Sandbox,
+    Adapter, Brief, Finding, Handled, Limits, Outcome, Recorder, Replay, Replayer, Sandbox,
     StepRecord, TraceRing, replay,
 };
 
@@ -25,9 +25,7 @@ pub(crate) fn record(
 ) -> Option<Vec<u8>> {
     let outcome = adapter.handle(&Arc::new(view.clone()), state, event);
     let version = adapter.describe().unwrap().state_version;
-    ring.push(Recording::new(
-        adapter, version, view, state, event, &outcome,
-    ));
+    ring.push(Recorder::default().record(adapter, version, view, state, event, &outcome));
     match outcome {
         Ok(Handled {
             result: Ok(step), ..
@@ -473,7 +471,8 @@ fn a_brief_tells_what_happened_and_shows_no_payload() {
     );
 
     let outcome = rogue().handle(&view(), b"s", &timer("publish"));
-    let recording = Recording::new(&rogue(), 3, &view(), b"s", &timer("publish"), &outcome);
+    let recording =
+        Recorder::default().record(&rogue(), 3, &view(), b"s", &timer("publish"), &outcome);
     let n = ring.push(recording.discarded("the outbox is full"));
     let discarded = ring.step(n).unwrap();
     assert_eq!(
@@ -485,4 +484,38 @@ fn a_brief_tells_what_happened_and_shows_no_payload() {
         Some("the outbox is full")
     );
     assert_eq!(ring.step(n + 1).map(|step| step.n()), None);
+}
+
+#[test]
+fn one_recorder_records_each_step_with_the_targets_it_was_shown() {
+    let (recorder, mut ring) = (Recorder::default(), TraceRing::new(TraceRing::CAPACITY));
+    let mut push = |view: &View| {
+        let shown = Arc::new(view.clone());
+        let outcome = rogue().handle(&shown, b"s", &timer("publish"));
+        let recording = recorder.record(&rogue(), 3, &shown, b"s", &timer("publish"), &outcome);
+        let n = ring.push(recording);
+        (n, ring.step(n).unwrap().record())
+    };
+    // The same, shared; changed in place of the others' picture; and the same again in another place.
+    let mut seen = (*view()).clone();
+    assert_eq!(push(&seen).1.unwrap().view, seen);
+    assert_eq!(push(&seen).1.unwrap().view, seen);
+    Arc::make_mut(&mut seen.targets)[0].version = Some("2".into());
+    assert_eq!(push(&seen).1.unwrap().view, seen);
+    seen.targets = Arc::new(seen.targets.to_vec());
+    assert_eq!(push(&seen).1.unwrap().view, seen);
+
+    // Of a device with a great many only what happened is kept.
+    let target = seen.targets[0].clone();
+    seen.targets = Arc::new(vec![target; 201]);
+    let (n, record) = push(&seen);
+    let missing = record.unwrap_err();
+    assert_eq!(missing.missing, ["the view's targets"]);
+    assert!(
+        missing.to_string().contains("cannot be replayed"),
+        "{missing}"
+    );
+    let brief = ring.step(n).unwrap().brief();
+    assert!(!brief.replayable);
+    assert_eq!(brief.effects.map(|effects| effects.len()), Some(1));
 }

@@ -56,8 +56,6 @@ pub struct Api {
     pub stale: u32,
     /// The last pair of which the device has used one.
     pub used: u64,
-    /// Negative control: the device's link uses what it captured at once and does not wait until it is durable.
-    pub used_at_once: bool,
 }
 
 fn answer(status: u16, body: &Value) -> HttpResponse {

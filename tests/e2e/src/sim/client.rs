@@ -25,9 +25,20 @@ type Secrets = BTreeMap<String, Secret>;
 
 /// The secrets in memory. A process that starts, and an engine that comes again, has another.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Vault(Arc<Mutex<Arc<RwLock<Secrets>>>>);
+pub(super) struct Vault {
+    secrets: Arc<Mutex<Arc<RwLock<Secrets>>>>,
+    /// What is captured is used at once, and not when it is durable.
+    used_at_once: bool,
+}
 
 impl Vault {
+    pub(super) fn new(used_at_once: bool) -> Self {
+        Vault {
+            secrets: Arc::default(),
+            used_at_once,
+        }
+    }
+
     fn renew(&self) -> Arc<RwLock<Secrets>> {
         let configured = [
             ("account_user", "cam@example"),
@@ -35,13 +46,13 @@ impl Vault {
         ];
         let configured = configured.map(|(name, value)| (name.to_owned(), Secret::new(value)));
         let new = Arc::new(RwLock::new(configured.into()));
-        *self.0.lock().unwrap() = new.clone();
+        *self.secrets.lock().unwrap() = new.clone();
         new
     }
 
     /// The token that is sent with everything, once nobody replaces it.
     pub(super) async fn token(&self) -> Result<String, String> {
-        let secrets = self.0.lock().unwrap().clone();
+        let secrets = self.secrets.lock().unwrap().clone();
         bearer(&*secrets.read().await)
     }
 }
@@ -83,6 +94,7 @@ struct Running {
     time: VirtualTime,
     secrets: Arc<RwLock<Secrets>>,
     pending: Pending,
+    used_at_once: bool,
     events: mpsc::Sender<LinkEvent>,
 }
 
@@ -94,6 +106,7 @@ impl Link for SimClient {
             time: self.time,
             secrets: self.vault.renew(),
             pending: Pending::default(),
+            used_at_once: self.vault.used_at_once,
             events,
         };
         tokio::spawn(async move {
@@ -157,7 +170,7 @@ impl Running {
             Err(why) => (FetchResult::Failed(why), Vec::new()),
         };
         if let (Held::Replacing(mut secrets), false) = (held, captured.is_empty()) {
-            if self.world.lock().unwrap().api.used_at_once {
+            if self.used_at_once {
                 secrets.extend(captured.clone());
             } else {
                 let mut pending = self.pending.lock().unwrap();

@@ -36,7 +36,12 @@ impl Sources for SimSources {
                 (place.link == "api").then(|| self.vault.clone()),
             ),
         };
-        let file = self.world.lock().unwrap().files.get(&name).cloned();
+        let file = {
+            let world = self.world.lock().unwrap();
+            let on_medium = || world.medium.get(name.rsplit('/').next()?);
+            let file = world.files.get(&name).or_else(on_medium);
+            file.cloned()
+        };
         match file {
             Some(file) => Ok(Arc::new(SimSource {
                 world: self.world.clone(),

@@ -20,6 +20,10 @@ impl Link for SimLink {
             let Some(LinkCommand::Subscribe(_)) = queue.recv().await else {
                 return;
             };
+            let from = world.lock().unwrap().cloud_from;
+            if from > time.now() {
+                time.sleep_until(Some(from)).await;
+            }
             let (generation, mut waiting) = {
                 let mut world = world.lock().unwrap();
                 world.connections += 1;

@@ -4,15 +4,27 @@ use otahost_disk::Place;
 use otahost_disk::sim::SimDisk;
 use serde_json::{Value, json};
 
-use super::World;
+use super::{World, newer};
 
 /// The slots.
 pub const SLOTS: [&str; 2] = ["/device/slot-a", "/device/slot-b"];
 /// The boot selector's file.
 pub(super) const SELECTOR: &str = "/device/boot.json";
-const NAMES: [&str; 2] = ["a", "b"];
+/// Their names in the boot selector.
+pub(super) const NAMES: [&str; 2] = ["a", "b"];
 /// Virtual milliseconds after which the dead-man reboots a system in which no agent confirms.
 const DEAD_MAN: u64 = 900_000;
+
+/// A byte that a medium loses while the device is off: once, and only in a slot that must not boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Damage {
+    /// The slot.
+    pub place: &'static str,
+    /// Which byte of it.
+    pub offset: usize,
+    /// How many bytes the file server had sent when it happened.
+    pub at_served: Option<u64>,
+}
 
 /// Whether an image comes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,12 +134,21 @@ pub(super) fn boot(disk: &SimDisk, world: &mut World) -> Result<(), String> {
         match inspect(&image) {
             Some((version, Boot::Up)) => {
                 world.slot = slot;
+                if !world.version.is_empty() && world.version != version {
+                    world.switches.push(version.clone());
+                }
                 world.version = version;
+                spoil(disk, world, &selector);
+                if world.newer_agents.contains(&world.version) {
+                    newer::leaves_its_rows(disk);
+                }
                 return Ok(());
             }
-            Some((_, Boot::Dead)) if !good => world.failed_boots += 1,
-            Some((_, Boot::NoAgent)) if !good => {
-                world.failed_boots += 1;
+            Some((version, Boot::Dead)) if !good => {
+                world.fails_to_boot(version, tries);
+            }
+            Some((version, Boot::NoAgent)) if !good => {
+                world.fails_to_boot(version, tries);
                 world.boots += 1;
                 world.past += DEAD_MAN;
             }
@@ -144,5 +165,24 @@ pub(super) fn boot(disk: &SimDisk, world: &mut World) -> Result<(), String> {
                 ));
             }
         }
+    }
+}
+
+/// The medium loses its byte, if there is one to lose that was written since the factory.
+fn spoil(disk: &SimDisk, world: &mut World, selector: &Value) {
+    let Some(damage) = &mut world.damage else {
+        return;
+    };
+    let slot = SLOTS.iter().position(|slot| *slot == damage.place);
+    let idle = slot.is_some_and(|slot| selector["slots"][NAMES[slot]]["state"] == "bad");
+    let place = Place::operator(damage.place);
+    let mut bytes = disk.read_outside(&place).unwrap_or_default();
+    if damage.at_served.is_none()
+        && idle
+        && let Some(byte) = bytes.get_mut(damage.offset)
+    {
+        *byte ^= 0x40;
+        damage.at_served = Some(world.served);
+        disk.write_outside(&place, &bytes);
     }
 }

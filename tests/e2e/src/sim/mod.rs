@@ -8,38 +8,45 @@
 
 mod alarm;
 mod api;
+mod broken;
 mod client;
 mod drone;
 mod emu;
+mod facts;
 mod files;
 mod folder;
+mod invariants;
 mod link;
 mod machine;
+mod medium;
+mod newer;
 mod outer;
 mod read;
+pub mod scenarios;
+mod search;
 mod story;
 mod vendors;
 mod web;
 mod world;
 
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use otahost::api::{ApiCall, Request};
+use otahost::api::{ApiCall, Reply, Request};
 use otahost::engine::{Engine, Exit, Input};
 use otahost::platform::Setup;
 use otahost_disk::Seam;
-use otahost_disk::sim::{Controls, Image, Loss, Op, Replay, SimDisk};
+use otahost_disk::sim::{Controls, Image, Loss, SimDisk};
 use tokio::sync::mpsc;
 
 pub use alarm::{Rung, Sink};
 pub use api::{Api, Asked};
+pub use broken::Broken;
 pub use drone::{Drone, Manner};
 pub use emu::{Emu, current};
-pub use machine::{Boot, SLOTS, firmware};
+pub use machine::{Boot, Damage, SLOTS, firmware};
 pub use read::{check, ended, history, jobs, memory, rows};
+pub use search::{Found, LOSSES, Search, sample};
 pub use story::{
     DOCK_SN, DRONE_SN, EMU_SN, NEW, OLD, Release, Story, dock, is_told, rogue_output, told_later,
     with_rogue,
@@ -48,6 +55,7 @@ pub use vendors::{KIT_ID, output};
 pub use web::{Caller, Heard, Web};
 pub use world::{Answer, Delivery, EPOCH, Ending, WallClock, When, World};
 
+use facts::Facts;
 use outer::{VirtualTime, platform};
 
 /// Boots one run may take; a device that needs more has got into a loop.
@@ -61,7 +69,11 @@ const RESTART: Duration = Duration::from_secs(1);
 /// Virtual time after the end in which nothing more may happen.
 const SETTLE: Duration = Duration::from_secs(60);
 
+/// Blocking work that takes longer than the way to any server: what leaves before it is durable reaches somebody before power is cut.
+pub const SLOW: Seam = Seam::After(Duration::from_millis(500));
+
 /// A story with promises.
+#[derive(Clone)]
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
@@ -79,15 +91,11 @@ pub struct Scenario {
     pub seam: Seam,
     /// What has to hold at the end; `Err` says what does not.
     pub promises: fn(&World, &SimDisk) -> Result<(), String>,
+    /// What has to hold of the disk whenever power is cut, beside what holds in every story.
+    pub at_rest: fn(&Image) -> Result<(), String>,
+    /// What is left out on purpose.
+    pub broken: Broken,
 }
-
-/// What may become of writes that were not synced when power goes.
-pub const LOSSES: [Loss; 4] = [
-    Loss::AllDropped,
-    Loss::AllKept,
-    Loss::Seeded(1),
-    Loss::Seeded(2),
-];
 
 /// How a run ended.
 pub struct Run {
@@ -99,39 +107,6 @@ pub struct Run {
     pub verdict: Result<(), String>,
 }
 
-/// What a search over all cuts found.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// Operations of the recorded run.
-    pub operations: usize,
-    /// Disks that were made.
-    pub images: usize,
-    /// Runs, after dropping what had been tried before.
-    pub runs: usize,
-    /// What did not hold, with the cut and the loss.
-    pub failures: Vec<String>,
-}
-
-impl Found {
-    /// Shows some of what did not hold, and ends the test.
-    ///
-    /// # Panics
-    /// When something did not hold.
-    pub fn assert_none(&self, name: &str) {
-        println!(
-            "{name}: {} operations, {} disks, {} runs",
-            self.operations, self.images, self.runs
-        );
-        let shown: Vec<&String> = self.failures.iter().take(5).collect();
-        assert!(
-            shown.is_empty(),
-            "{name}: {} of {} runs failed, such as {shown:#?}",
-            self.failures.len(),
-            self.runs
-        );
-    }
-}
-
 impl Scenario {
     /// Runs the story as it was written.
     pub fn play(&self) -> Run {
@@ -140,15 +115,27 @@ impl Scenario {
 
     /// Runs the story from a disk and a world to the end.
     pub fn run(&self, mut disk: SimDisk, world: World) -> Run {
+        if self.broken != Broken::Nothing {
+            disk.set_controls(self.broken.disk(Controls::default()));
+        }
         let world = Arc::new(Mutex::new(world));
         let verdict = self.drive(&mut disk, &world);
         let world = world.lock().unwrap().clone();
-        let verdict = verdict.and_then(|()| (self.promises)(&world, &disk));
+        let verdict = verdict.and_then(|()| self.judge(&world, &disk));
         Run {
             disk,
             world,
             verdict,
         }
+    }
+
+    /// What every story promises, and this one.
+    fn judge(&self, world: &World, disk: &SimDisk) -> Result<(), String> {
+        let image = disk.image(Loss::AllKept);
+        let facts = Facts::of(&image)?;
+        // Whoever looks into a journal writes to its disk; that is no part of the story.
+        (self.promises)(world, &SimDisk::from_image(image))?;
+        invariants::at_the_end(world, &facts)
     }
 
     /// After a power cut the disk is another one.
@@ -176,6 +163,7 @@ impl Scenario {
 
     async fn one_boot(&self, disk: &SimDisk, world: &Arc<Mutex<World>>) -> Result<Ended, String> {
         let time = VirtualTime::boot(world);
+        world.lock().unwrap().asks_again();
         let ended = {
             let power_cut = {
                 let world = world.lock().unwrap();
@@ -208,10 +196,10 @@ impl Scenario {
         world: &Arc<Mutex<World>>,
         time: VirtualTime,
     ) -> Result<Ended, String> {
-        let platform = platform(disk, world, time, self.seam);
+        let platform = platform(disk, world, time, self);
         let mut failed = 0;
         loop {
-            let engine = match Engine::start(platform.clone(), self.setup.clone()).await {
+            let mut engine = match Engine::start(platform.clone(), self.setup.clone()).await {
                 Ok(engine) => engine,
                 Err(error) => {
                     failed += 1;
@@ -223,12 +211,16 @@ impl Scenario {
                 }
             };
             failed = 0;
+            if let Broken::Order(early) = self.broken {
+                engine.release_early(early);
+            }
             let sender = engine.sender();
+            medium::plug_in(world, &self.setup, sender.clone());
             let mut running = Box::pin(engine.run());
             let mut settled = tokio::time::Instant::now() + SETTLE;
             loop {
                 let operator = world.lock().unwrap().operator.first().map(|(at, _)| *at);
-                let act = async {
+                let acts = async {
                     match operator {
                         Some(at) => tokio::time::sleep_until(time.moment(at)).await,
                         None => std::future::pending().await,
@@ -241,7 +233,7 @@ impl Scenario {
                         Exit::Reload(_) => break,
                         Exit::Stopped => return Err("the agent stopped by itself".into()),
                     },
-                    () = act => install(world, &sender),
+                    () = acts => act(world, &sender),
                     () = tokio::time::sleep_until(settled) => {
                         if (self.told)(&world.lock().unwrap()) {
                             return Ok(Ended::Told);
@@ -269,7 +261,7 @@ impl Scenario {
     pub fn record_from(&self, image: Image, world: World, controls: Controls) -> (Run, Vec<World>) {
         assert_eq!(world.power_cuts, []);
         let mut disk = SimDisk::from_image(image);
-        disk.set_controls(controls);
+        disk.set_controls(self.broken.disk(controls));
         let notes: Arc<Mutex<Vec<World>>> = Arc::default();
         let first = world.clone();
         let shared = Arc::new(Mutex::new(world));
@@ -287,7 +279,7 @@ impl Scenario {
         let verdict = self.drive(&mut disk, &shared);
         disk.on_operation(Box::new(|_| {}));
         let world = shared.lock().unwrap().clone();
-        let verdict = verdict.and_then(|()| (self.promises)(&world, &disk));
+        let verdict = verdict.and_then(|()| self.judge(&world, &disk));
         let notes = std::mem::take(&mut *notes.lock().unwrap());
         (
             Run {
@@ -298,120 +290,43 @@ impl Scenario {
             notes,
         )
     }
-
-    /// The story holds with the power cut before every `stride`-th operation, whether what was not synced is lost or kept.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn holds(&self, stride: usize) {
-        let losses = [Loss::AllDropped, Loss::AllKept];
-        let found = self.cut_everywhere(Controls::default(), &losses, stride);
-        found.assert_none(self.name);
-    }
-
-    /// The story holds with a second power cut while the first is being recovered from: before every `first`-th operation, and before
-    /// every `second`-th after that start.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn holds_over_two_cuts(&self, first: usize, second: usize) {
-        let (run, worlds) = self.record(Controls::default());
-        run.verdict.unwrap();
-        let record = run.disk.record();
-        let mut replay = Replay::new(&record.start);
-        for (cut, op) in record.ops.iter().enumerate() {
-            if cut % first == 0 {
-                let loss = Loss::Seeded(cut as u64);
-                let recovering = Scenario {
-                    name: self.name,
-                    setup: self.setup.clone(),
-                    image: replay.image(loss),
-                    world: worlds[cut].clone(),
-                    told: self.told,
-                    patience: self.patience,
-                    seam: self.seam,
-                    promises: self.promises,
-                };
-                let losses = [Loss::AllDropped];
-                let found = recovering.cut_everywhere(Controls::default(), &losses, second);
-                assert!(
-                    found.failures.is_empty(),
-                    "{}, after a cut before operation {cut}, {loss:?}: {:#?}",
-                    self.name,
-                    found.failures.first()
-                );
-            }
-            replay.apply(op);
-        }
-    }
-
-    /// Cuts the power before every operation (or every `stride`-th), in every loss mode, and runs on from there.
-    pub fn cut_everywhere(&self, controls: Controls, losses: &[Loss], stride: usize) -> Found {
-        let (run, worlds) = self.record(controls);
-        let record = run.disk.record();
-        let mut found = Found {
-            operations: record.ops.len(),
-            ..Found::default()
-        };
-        if let Err(error) = run.verdict {
-            found.failures.push(format!("without any cut: {error}"));
-        }
-        let mut tried = HashSet::new();
-        let mut replay = Replay::new(&record.start);
-        for cut in 0..=record.ops.len() {
-            if cut % stride == 0 {
-                let world = worlds.get(cut).unwrap_or(&run.world);
-                for loss in losses {
-                    let image = replay.image(*loss);
-                    found.images += 1;
-                    let mut hasher = DefaultHasher::new();
-                    (&image, world).hash(&mut hasher);
-                    if !tried.insert(hasher.finish()) {
-                        continue;
-                    }
-                    found.runs += 1;
-                    let disk = SimDisk::from_image(image);
-                    disk.set_controls(controls);
-                    if let Err(error) = self.run(disk, world.clone()).verdict {
-                        let before = record
-                            .ops
-                            .get(cut)
-                            .map_or_else(|| "the end".to_owned(), describe);
-                        found
-                            .failures
-                            .push(format!("cut {cut} (before {before}), {loss:?}: {error}"));
-                    }
-                }
-            }
-            if let Some(op) = record.ops.get(cut) {
-                replay.apply(op);
-            }
-        }
-        found
-    }
 }
 
-fn describe(op: &Op) -> String {
-    let mut text = format!("{op:?}");
-    text.truncate(
-        text.char_indices()
-            .nth(120)
-            .map_or(text.len(), |(at, _)| at),
-    );
-    text
-}
-
-/// The operator installs a file on the dock, or with `rogue ` before its path another release of that adapter.
-fn install(world: &Arc<Mutex<World>>, sender: &mpsc::Sender<Input>) {
-    let (_, path) = world.lock().unwrap().operator.remove(0);
+/// What the local API answers first.
+async fn asked(sender: &mpsc::Sender<Input>, request: Request) -> Option<Reply> {
     let (reply, mut replies) = mpsc::channel(1);
+    let call = Input::Api(ApiCall { request, reply });
+    sender.send(call).await.ok()?;
+    replies.recv().await
+}
+
+/// The operator cancels whatever job there is. Without one he is told so.
+async fn cancelled(sender: &mpsc::Sender<Input>) -> Option<Reply> {
+    let Reply::Jobs(jobs) = asked(sender, Request::Jobs { key: None }).await? else {
+        return None;
+    };
+    let job = jobs.into_iter().find(|job| !job.phase.is_final());
+    match job {
+        Some(job) => asked(sender, Request::Cancel { key: job.key }).await,
+        None => Some(Reply::Jobs(Vec::new())),
+    }
+}
+
+/// The operator installs a file on the dock, or with `rogue ` before its path another release of that adapter; or he says `cancel`.
+fn act(world: &Arc<Mutex<World>>, sender: &mpsc::Sender<Input>) {
+    let path = {
+        let mut world = world.lock().unwrap();
+        let (_, path) = world.operator.remove(0);
+        world.operator_asks.push(path.clone());
+        path
+    };
     let request = match path.strip_prefix("rogue ") {
         Some(component) => Request::AdapterInstall {
             adapter: "rogue".into(),
             path: component.to_owned(),
         },
         None => Request::Install {
-            path,
+            path: path.clone(),
             target: "dock".into(),
             version: None,
             key: None,
@@ -419,13 +334,16 @@ fn install(world: &Arc<Mutex<World>>, sender: &mpsc::Sender<Input>) {
     };
     let (world, sender) = (world.clone(), sender.clone());
     tokio::spawn(async move {
-        let call = Input::Api(ApiCall { request, reply });
-        if sender.send(call).await.is_ok()
-            && let Some(heard) = replies.recv().await
-        {
-            let heard = format!("{heard:?}");
-            world.lock().unwrap().operator_heard.push(heard);
-        }
+        let heard = match path.as_str() {
+            "cancel" => cancelled(&sender).await,
+            _ => asked(&sender, request).await,
+        };
+        let Some(heard) = heard else {
+            return;
+        };
+        let mut world = world.lock().unwrap();
+        world.operator_asks.retain(|asks| *asks != path);
+        world.operator_heard.push(format!("{heard:?}"));
     });
 }
 

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex};
 use otahost::platform::{AdapterSetup, Outside, Platform, Workshop};
 use otahost_core::model::{ClockQuality, Instant};
 use otahost_disk::sim::SimDisk;
-use otahost_disk::{Disk, Place, Seam};
+use otahost_disk::{Disk, Place};
 use otahost_flash::Flasher;
 use otahost_flash::boot::FileSelector;
 use otahost_flash::slots::Slots;
 use otahost_links::Link;
 
-use super::World;
 use super::alarm::SimAlarm;
 use super::client::{SimClient, Vault};
 use super::drone::DroneFlasher;
@@ -22,6 +21,7 @@ use super::folder::SimFolder;
 use super::link::SimLink;
 use super::machine::{SELECTOR, SLOTS};
 use super::web::SimWeb;
+use super::{Broken, Scenario, World};
 
 pub(super) type Shared = Arc<Mutex<World>>;
 
@@ -66,7 +66,12 @@ impl VirtualTime {
 }
 
 /// What the engine stands on in one boot.
-pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime, seam: Seam) -> Platform {
+pub(super) fn platform(
+    disk: &SimDisk,
+    world: &Shared,
+    time: VirtualTime,
+    scenario: &Scenario,
+) -> Platform {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let selector = FileSelector::new(shared.clone(), Place::operator(SELECTOR));
     let slots: Arc<dyn Flasher> = Arc::new(Slots::new(
@@ -74,16 +79,17 @@ pub(super) fn platform(disk: &SimDisk, world: &Shared, time: VirtualTime, seam: 
         SLOTS.map(Place::operator),
         Box::new(selector),
     ));
+    let slots = scenario.broken.flasher(slots, world, disk);
     let drone: Arc<dyn Flasher> = Arc::new(DroneFlasher {
         world: world.clone(),
         disk: disk.clone(),
     });
-    let vault = Vault::default();
+    let vault = Vault::new(scenario.broken == Broken::SecretWait);
     let emu: Arc<dyn Flasher> = Arc::new(EmuFlasher::new(world.clone(), disk.clone()));
     Platform {
         disk: shared,
         journal: Place::data("journal.redb"),
-        seam,
+        seam: scenario.seam,
         links: links(world, time, &vault),
         sources: Arc::new(SimSources {
             world: world.clone(),
@@ -154,6 +160,10 @@ impl Workshop for Bench {
             .ok_or_else(|| "it is no release of the rogue".into())
     }
 
+    fn look(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {
+        self.take(adapter, component)
+    }
+
     fn prepare(&self, adapter: &str, digest: &str) -> Result<AdapterSetup, String> {
         releases()
             .into_iter()
@@ -217,7 +227,7 @@ impl Outside for SimOutside {
         let is_well = match target {
             "drone" => world.drone.is_well(),
             "emu" => true,
-            _ => self.time.uptime() >= world.well_after,
+            _ => self.time.uptime() >= world.well_after && !world.ill.contains(&world.version),
         };
         is_well
             .then_some(())

@@ -14,14 +14,14 @@ use otahost_core::policy::Policy;
 use otahost_disk::sim::Image;
 use otahost_disk::{Place, Seam};
 use otahost_lab::signing::{Claims, Publisher};
-use otahost_sandbox::{Adapter, Limits, Sandbox};
+use otahost_sandbox::{Adapter, How, Limits, Sandbox, Why};
 use otahost_transfer::{Trust, TrustKeys, Tuning};
 use serde_json::json;
 
 use super::drone::STAGE;
 use super::emu::EMU_DIRECTORY;
 use super::machine::{SELECTOR, SLOTS, factory_selector};
-use super::{BOOT_TIME, Boot, Delivery, Drone, Scenario, When, World, ended, firmware};
+use super::{BOOT_TIME, Boot, Broken, Delivery, Drone, Scenario, When, World, ended, firmware};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -36,7 +36,7 @@ pub const OLD: &str = "1.0.0";
 /// The version most stories install.
 pub const NEW: &str = "1.2.0.69";
 /// What the adapters may download.
-const FILES: &str = "http://files.example/public/";
+pub(super) const FILES: &str = "http://files.example/public/";
 /// Bytes of a simulated image: enough for several marks and syncs, few enough for thousands of runs.
 const IMAGE: usize = 48 * 1024;
 
@@ -92,12 +92,15 @@ impl Story {
                     factory: OLD.into(),
                     ..Drone::default()
                 },
+                trusted: [OLD.to_owned()].into(),
                 ..World::default()
             },
             told: is_told::<1>,
             patience: BOOT_TIME,
             seam: Seam::Inline,
             promises: |_, _| Ok(()),
+            at_rest: |_| Ok(()),
+            broken: Broken::Nothing,
         };
         Story {
             publisher,
@@ -129,6 +132,9 @@ impl Story {
         if self.scenario.world.files.contains_key(&url) {
             return url;
         }
+        if release.compatible == "dock" {
+            self.world().trusted.insert(release.version.to_owned());
+        }
         let image = firmware(release.version, release.boot, IMAGE);
         let claims = Claims {
             compatible: release.compatible.into(),
@@ -146,6 +152,13 @@ impl Story {
         self.publisher.sign(&payload, &artifact, claims).unwrap();
         let file = std::fs::read(&artifact).unwrap();
         self.world().files.insert(url, Arc::new(file));
+    }
+
+    /// Puts a release on a medium that is plugged in.
+    pub fn plug_in(&mut self, release: &Release) {
+        let url = self.publish(release);
+        let file = self.world().files.remove(&url).unwrap();
+        self.world().medium.insert("release.img".into(), file);
     }
 
     /// Adds a device behind the dock that is handed a directory.
@@ -371,6 +384,7 @@ pub(super) fn adapter(
         name: name.to_owned(),
         description: component.describe().unwrap(),
         component,
+        how: How::Compiled { why: Why::NoCache },
         requirements,
         config,
         grants,
@@ -426,6 +440,7 @@ fn setup(publisher: &Publisher) -> Setup {
     Setup {
         device: "sim".into(),
         adapters: vec![adapter("dji", "dji", &config, grants)],
+        faulty: vec![],
         targets: vec![
             target("dock", DOCK_SN, None, publisher),
             target("drone", DRONE_SN, Some("dock"), publisher),

@@ -1,5 +1,6 @@
 //! Who calls the device over HTTP: each at his time, for as long as he has patience, and again where he insists.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use otahost_links::{Inbound, Kind, Link, LinkCommand, LinkEvent};
@@ -9,6 +10,9 @@ use super::outer::{Shared, VirtualTime};
 
 /// Virtual milliseconds a caller waits for his answer, where he does not say otherwise.
 const PATIENCE: u64 = 15_000;
+
+/// Characters of an answer that somebody reads: the world is noted at every operation of the disk.
+const READS: usize = 16_000;
 
 /// Somebody who calls.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,7 +24,7 @@ pub struct Caller {
     /// Path.
     pub path: String,
     /// Body.
-    pub body: String,
+    pub body: Arc<str>,
     /// Virtual milliseconds he waits for the answer.
     pub patience: u64,
     /// After so many virtual milliseconds he calls again, until one of these is in what he has heard: status and body, divided by a
@@ -35,7 +39,7 @@ impl Caller {
             at,
             method: method.to_owned(),
             path: path.to_owned(),
-            body: body.to_owned(),
+            body: body.into(),
             patience: PATIENCE,
             insists: None,
         }
@@ -57,7 +61,7 @@ pub struct Heard {
     pub path: String,
     /// The answer's status; 0: the connection broke.
     pub status: u16,
-    /// The answer's body.
+    /// The answer's body, as far as anybody reads it.
     pub body: String,
 }
 
@@ -107,7 +111,7 @@ impl Web {
         self.heard.push(Heard {
             path: caller.path,
             status,
-            body,
+            body: body.chars().take(READS).collect(),
         });
     }
 
@@ -236,7 +240,7 @@ fn request(number: u64, caller: &Caller) -> LinkEvent {
         path: caller.path.clone(),
         query: Vec::new(),
         headers: Vec::new(),
-        body: caller.body.clone().into_bytes(),
+        body: caller.body.as_bytes().to_vec(),
         principal: "caller".into(),
         answer_within: Duration::from_millis(caller.patience),
     };

@@ -1,16 +1,25 @@
 //! Everything outside the device's disk, as one value that can be noted at any moment and gone on from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use otahost_flash::slots::TRIES;
 
 use super::alarm::{Rung, Sink};
 use super::api::Api;
 use super::drone::Drone;
 use super::emu::Emu;
+use super::machine::Damage;
 use super::web::Web;
 
 /// 2026-06-01, a Monday, midnight: what the wall clock shows when a story begins.
 pub const EPOCH: u64 = 1_780_272_000_000;
+
+/// Virtual milliseconds from a boot until the operator asks again.
+const ASKS_AGAIN: u64 = 1_000;
+
+/// Bytes of a publication that are kept.
+const KEPT: usize = 16_000;
 
 /// A message the cloud has sent and the device has not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,6 +77,12 @@ pub struct World {
     pub slot: usize,
     /// What the running image says its version is.
     pub version: String,
+    /// Versions that did not come up, once for each time that they were given all their tries.
+    pub tried: Vec<String>,
+    /// Versions that came up where another one had run before, oldest first.
+    pub switches: Vec<String>,
+    /// Versions that somebody trusted has signed for the dock.
+    pub trusted: BTreeSet<String>,
     /// Boots of a trial slot that did not come up.
     pub failed_boots: u32,
     /// Reboots the agent asked for.
@@ -82,12 +97,16 @@ pub struct World {
     pub later: Vec<(When, Delivery)>,
     /// Messages that were acknowledged.
     pub acknowledged: u64,
-    /// What the device published with QoS 1, oldest first: topic and payload.
+    /// The broker cannot be reached before this virtual time.
+    pub cloud_from: u64,
+    /// What the device published with QoS 1, oldest first: topic and payload, of a large one its beginning.
     pub received: Vec<(String, Vec<u8>)>,
     /// The final events among that, each different one once: what is told again under the same ids is no other.
     pub endings: Vec<Ending>,
     /// Files by URL, by link and path (`folder:/kit-2.0.0.img`), or by the path on the device where the operator put them.
     pub files: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Files on the medium that is plugged in, by name; none: there is no medium.
+    pub medium: BTreeMap<String, Arc<Vec<u8>>>,
     /// Offsets at which the file server cuts the connection, each once.
     pub cuts: Vec<u64>,
     /// How the file server answers the next requests, oldest first; 200 serves the file, and so does it afterwards.
@@ -104,12 +123,20 @@ pub struct World {
     pub locked: (u64, u64),
     /// The dock is well only after so much uptime.
     pub well_after: u64,
+    /// Versions in which the dock is never well.
+    pub ill: Vec<String>,
+    /// Versions whose agent is newer and leaves rows of its own.
+    pub newer_agents: Vec<String>,
+    /// What the medium does to a slot while the device is off.
+    pub damage: Option<Damage>,
     /// What the wall clock shows.
     pub clock: WallClock,
     /// When power goes: in which boot, after how much uptime. What was not synced is lost.
     pub power_cuts: Vec<(u32, u64)>,
-    /// What the operator does at the device: when, and the path of the file that is installed on the dock.
+    /// What the operator does at the device: when, and the path of the file that is installed on the dock, or another word.
     pub operator: Vec<(u64, String)>,
+    /// What he has asked for and was not answered. He asks again after the next boot.
+    pub operator_asks: Vec<String>,
     /// What the operator was answered.
     pub operator_heard: Vec<String>,
     /// The drone.
@@ -178,7 +205,9 @@ const FINAL: [&str; 5] = ["ok", "failed", "rejected", "canceled", "timeout"];
 
 impl World {
     /// The device published something.
-    pub(super) fn receive(&mut self, topic: String, payload: Vec<u8>) {
+    pub(super) fn receive(&mut self, topic: String, mut payload: Vec<u8>) {
+        // The world is noted at every operation of the disk.
+        payload.truncate(KEPT);
         if topic.ends_with("/events")
             && let Ok(value) = serde_json::from_slice(&payload)
         {
@@ -218,7 +247,32 @@ impl World {
         self.inbox.is_empty()
             && self.later.is_empty()
             && self.operator.is_empty()
+            && self.operator_asks.is_empty()
             && self.web.is_quiet()
+    }
+
+    /// An image on trial did not come up, with so many tries before it was tried.
+    pub(super) fn fails_to_boot(&mut self, version: String, tries: u64) {
+        self.failed_boots += 1;
+        if tries == u64::from(TRIES) {
+            self.tried.push(version);
+        }
+    }
+
+    /// What nobody has answered is asked again.
+    pub(super) fn asks_again(&mut self) {
+        for asks in std::mem::take(&mut self.operator_asks) {
+            self.operator.insert(0, (self.past + ASKS_AGAIN, asks));
+        }
+    }
+
+    /// Nothing differs but the time.
+    pub(super) fn is_like(&self, other: &World) -> bool {
+        let timeless = World {
+            past: other.past,
+            ..self.clone()
+        };
+        timeless == *other
     }
 
     /// Bytes of all files.

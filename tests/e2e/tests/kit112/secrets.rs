@@ -105,6 +105,9 @@ fn a_whole_run_with_its_failures_leaves_no_secret_in_log_journal_results_or_answ
         &["jobs"],
         &["jobs", "--json"],
         &["jobs", "kit112/update/kit-0.0.23.img", "--json"],
+        &["adapter", "inspect", "kit112", "--json"],
+        &["adapter", "logs", "kit112", "--last", "1000", "--json"],
+        &["adapter", "replay", "kit112", "--json"],
         &["check"],
     ]
     .iter()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Content, Fault, Request, Shared, Stored};
+use crate::proxy::end_by_reset;
 
 /// Largest head of a request, in bytes.
 const MAX_HEAD: u64 = 32 * 1024;
@@ -25,6 +26,7 @@ impl<T: Read + Write + Send> Stream for T {}
 enum End {
     Whole,
     CutAfter(u64),
+    ResetAfter(u64),
     StallAfter(u64),
     Extra(u64),
 }
@@ -72,8 +74,11 @@ pub(super) fn serve(
     };
     let result = answering.answer(&mut stream, &socket, &request, content, fault);
     let _ = stream.flush();
-    let _ = socket.shutdown(Shutdown::Both);
-    result
+    // The end of a connection that is to be reset comes with its last copy, in place of this one.
+    if !matches!(result, Ok(true)) {
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+    result.map(|_reset| ())
 }
 
 fn take_fault(planned: Option<&mut std::collections::VecDeque<super::Planned>>) -> Option<Fault> {
@@ -136,6 +141,7 @@ struct Answering<'a> {
 }
 
 impl Answering<'_> {
+    /// Says whether the connection is to end by a reset.
     fn answer(
         &self,
         stream: &mut Box<dyn Stream>,
@@ -143,13 +149,20 @@ impl Answering<'_> {
         request: &Request,
         content: Option<Content>,
         fault: Option<Fault>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
+        let plain = |stream: &mut Box<dyn Stream>, status, headers: &[_], body: &[u8]| {
+            self.plain(stream, status, headers, body).map(|()| false)
+        };
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            return self.plain(stream, 405, &[], b"only GET and HEAD\n");
+            return plain(stream, 405, &[], b"only GET and HEAD\n");
         }
         match &fault {
+            Some(Fault::Mute) => {
+                self.stall(socket);
+                return Ok(false);
+            }
             Some(Fault::Redirect { status, location }) => {
-                return self.plain(
+                return plain(
                     stream,
                     *status,
                     &[("Location".into(), location.clone())],
@@ -160,11 +173,11 @@ impl Answering<'_> {
                 status,
                 headers,
                 body,
-            }) => return self.plain(stream, *status, headers, body),
+            }) => return plain(stream, *status, headers, body),
             _ => {}
         }
         let Some(content) = content else {
-            return self.plain(stream, 404, &[], b"no such file\n");
+            return plain(stream, 404, &[], b"no such file\n");
         };
         let mut headers = vec![("Accept-Ranges".to_owned(), "bytes".to_owned())];
         if fault != Some(Fault::NoValidator) {
@@ -182,7 +195,7 @@ impl Answering<'_> {
                     "Content-Range".into(),
                     format!("bytes */{}", content.length),
                 ));
-                return self.plain(stream, 416, &headers, b"");
+                return plain(stream, 416, &headers, b"");
             }
             Some(Ok((first, last))) => (first, last),
             None => (0, content.length.saturating_sub(1)),
@@ -210,6 +223,7 @@ impl Answering<'_> {
         });
         let (chunked, send, end) = match fault {
             Some(Fault::CutAfter(bytes)) => (false, length, End::CutAfter(bytes)),
+            Some(Fault::ResetAfter(bytes)) => (false, length, End::ResetAfter(bytes)),
             Some(Fault::StallAfter(bytes)) => (false, length, End::StallAfter(bytes)),
             Some(Fault::Overrun(bytes)) => (false, length, End::Extra(bytes)),
             Some(Fault::Longer(bytes)) => (true, length, End::Extra(bytes)),
@@ -223,7 +237,7 @@ impl Answering<'_> {
         });
         self.head(stream, status, &headers)?;
         if self.head_only {
-            return Ok(());
+            return Ok(false);
         }
         self.body(stream, socket, &content, first, send, end, chunked)
     }
@@ -274,13 +288,15 @@ impl Answering<'_> {
         length: u64,
         end: End,
         chunked: bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut source: Box<dyn Read> = match &content.bytes {
             Stored::Bytes(bytes) => Box::new(io::Cursor::new(Arc::clone(bytes)).seeked(first)?),
             Stored::File(path) => Box::new(File::open(path)?.seeked(first)?),
         };
         let until = match end {
-            End::CutAfter(bytes) | End::StallAfter(bytes) => bytes.min(length),
+            End::CutAfter(bytes) | End::ResetAfter(bytes) | End::StallAfter(bytes) => {
+                bytes.min(length)
+            }
             End::Whole | End::Extra(_) => length,
         };
         self.copy(stream, source.as_mut(), until, chunked, true)?;
@@ -288,11 +304,15 @@ impl Answering<'_> {
             End::Whole => {}
             End::CutAfter(_) => {
                 socket.shutdown(Shutdown::Both)?;
-                return Ok(());
+                return Ok(false);
+            }
+            End::ResetAfter(_) => {
+                end_by_reset(socket)?;
+                return Ok(true);
             }
             End::StallAfter(_) => {
                 if !self.stall(socket) {
-                    return Ok(());
+                    return Ok(false);
                 }
                 self.copy(stream, source.as_mut(), length - until, chunked, true)?;
             }
@@ -301,7 +321,8 @@ impl Answering<'_> {
         if chunked {
             stream.write_all(b"0\r\n\r\n")?;
         }
-        stream.flush()
+        stream.flush()?;
+        Ok(false)
     }
 
     fn copy(

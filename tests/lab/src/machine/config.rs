@@ -22,6 +22,8 @@ pub struct MachineSpec {
     pub downloads: Vec<String>,
     /// The adapter component.
     pub component: PathBuf,
+    /// More lines of the adapter's own table.
+    pub adapter_lines: String,
     /// The agent's program and arguments before the machine's own (`--config FILE run`).
     pub agent: Vec<String>,
     /// More lines of configuration, put behind the machine's own.
@@ -39,9 +41,13 @@ impl MachineSpec {
             target: "dock".to_owned(),
             broker: Some(broker),
             downloads: Vec::new(),
-            component: target_dir().join("adapters/dji.wasm"),
+            component: match slim() {
+                Some(slim) => slim.join("dji"),
+                None => target_dir().join("adapters/dji.wasm"),
+            },
+            adapter_lines: String::new(),
             agent: vec![built_program("otahost").display().to_string()],
-            more: String::new(),
+            more: slim().map_or_else(String::new, |slim| trust_in_code(&slim)),
         }
     }
 
@@ -126,6 +132,7 @@ impl MachineSpec {
             "config = {{ gateway_sn = {}, dialect = \"autel\" }}",
             quoted(sn)
         ));
+        line(format_args!("{}", self.adapter_lines));
         line(format_args!("\n[adapters.dji.grants]"));
         let down =
             ["services", "events_reply"].map(|leaf| quoted(&format!("thing/product/{sn}/{leaf}")));
@@ -154,8 +161,22 @@ pub fn target_dir() -> PathBuf {
         .unwrap_or_default()
 }
 
+/// Where a build of the agent without the compiler is to be tested, by the variable `OTAHOST_LAB_SLIM`: a directory with its program
+/// `otahost`, signed native code `dji` in the component's place, and the signer's public key in `trust`.
+fn slim() -> Option<PathBuf> {
+    std::env::var_os("OTAHOST_LAB_SLIM").map(PathBuf::from)
+}
+
+fn trust_in_code(slim: &Path) -> String {
+    let key = std::fs::read_to_string(slim.join("trust")).expect("the signer's public key");
+    format!("\n[compiler]\ntrust = [{}]\n", quoted(key.trim()))
+}
+
 /// A program this workspace builds.
 pub fn built_program(name: &str) -> PathBuf {
+    if let (Some(slim), "otahost") = (slim(), name) {
+        return slim.join(name);
+    }
     profile_dir().join(name)
 }
 

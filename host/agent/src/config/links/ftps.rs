@@ -2,9 +2,8 @@
 
 use otahost_core::paths;
 
-use super::super::FtpsConfig;
 use super::super::reader::Section;
-use super::{secret, trust, waits};
+use super::{FtpsConfig, secret, trust, waits};
 
 pub(super) fn read(section: &Section<'_>) -> Option<FtpsConfig> {
     let host = section.require("host", "").and_then(|i| {

@@ -2,9 +2,9 @@
 
 use url::Url;
 
-use super::super::reader::{Item, Section};
-use super::super::{AuthConfig, HttpClientConfig, schema};
-use super::{secret, trust, waits};
+use super::super::reader::{Item, SHOWN, Section, UrlKind};
+use super::super::schema;
+use super::{AuthConfig, HttpClientConfig, secret, trust, waits};
 
 pub(super) fn read(section: &Section<'_>) -> Option<HttpClientConfig> {
     let url = section.require("url", "").and_then(|i| base(&i));
@@ -44,30 +44,17 @@ pub(super) fn read(section: &Section<'_>) -> Option<HttpClientConfig> {
 
 fn base(item: &Item<'_>) -> Option<Url> {
     const FORM: &str = "write `https://host`, perhaps with a port and a path";
-    let text = item.raw_string()?;
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(e) => {
-            item.secret_fault(format!("is no URL: {e}"), FORM);
-            return None;
-        }
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        item.secret_fault(
-            "holds a user or password; this file gets copied, shown and mailed",
-            "use `auth` and `secrets` of this link",
-        );
-    } else if !matches!(url.scheme(), "http" | "https") {
-        item.fault(
-            format!("`{}` is not the scheme of an API", url.scheme()),
-            FORM,
-        );
-    } else if url.query().is_some() || url.fragment().is_some() {
+    let url = item.url(&UrlKind {
+        form: FORM,
+        schemes: &["http", "https"],
+        otherwise: "not the scheme of an API",
+        credentials: (SHOWN, "use `auth` and `secrets` of this link"),
+    })?;
+    if url.query().is_some() || url.fragment().is_some() {
         item.secret_fault("has a query or a fragment", FORM);
-    } else {
-        return Some(url);
+        return None;
     }
-    None
+    Some(url)
 }
 
 fn auth(item: &Item<'_>) -> Option<AuthConfig> {

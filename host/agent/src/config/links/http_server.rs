@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::reader::Section;
-use super::super::{CallersConfig, HttpServerConfig, TlsIdentityConfig, schema};
-use super::{lift, secret};
+use super::super::schema;
+use super::{CallersConfig, HttpServerConfig, TlsIdentityConfig, lift, secret};
 
 pub(super) fn read(section: &Section<'_>) -> Option<HttpServerConfig> {
     let listen = section.require("listen", "").and_then(|i| {

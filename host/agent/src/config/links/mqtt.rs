@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use url::Url;
-
-use super::super::MqttConfig;
-use super::super::reader::{Item, Section};
-use super::{lift, secret};
+use super::super::reader::{Item, SHOWN, Section, UrlKind};
+use super::{MqttConfig, lift, secret};
 
 pub(super) fn read(section: &Section<'_>, name: &str, device_id: &str) -> Option<MqttConfig> {
     let url = section.require("url", "").and_then(|i| broker_url(&i));
@@ -46,30 +43,15 @@ pub(super) fn read(section: &Section<'_>, name: &str, device_id: &str) -> Option
 
 fn broker_url(item: &Item<'_>) -> Option<String> {
     const FORM: &str = "write `mqtt://host:port` or `mqtts://host:port`";
-    let text = item.raw_string()?;
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(e) => {
-            item.secret_fault(format!("is no URL: {e}"), FORM);
-            return None;
-        }
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        item.secret_fault(
-            "holds a user or password; this file gets copied, shown and mailed",
-            "use the keys `username` and `password` of this link",
-        );
-    } else if !matches!(url.scheme(), "mqtt" | "mqtts") {
-        item.fault(
-            format!("`{}` is not the scheme of a broker", url.scheme()),
-            FORM,
-        );
-    } else if url.host_str().is_none_or(str::is_empty) {
-        item.fault("names no host", FORM);
-    } else if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+    let url = item.url(&UrlKind {
+        form: FORM,
+        schemes: &["mqtt", "mqtts"],
+        otherwise: "not the scheme of a broker",
+        credentials: (SHOWN, "use the keys `username` and `password` of this link"),
+    })?;
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         item.fault("has more than host and port", FORM);
-    } else {
-        return Some(text.trim_end_matches('/').to_owned());
+        return None;
     }
-    None
+    Some(item.raw_string()?.trim_end_matches('/').to_owned())
 }

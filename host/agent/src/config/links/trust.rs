@@ -18,25 +18,7 @@ pub(in crate::config) fn read(section: &Section<'_>) -> Option<ServerTrust> {
             );
             None
         }
-        (Some(ca), None) => {
-            let path = ca.existing_file("the file")?;
-            let read = std::fs::metadata(&path).and_then(|m| {
-                if m.len() > MAX_CA {
-                    return Err(std::io::Error::other("it is larger than 1 MiB"));
-                }
-                std::fs::read(&path)
-            });
-            match read {
-                Ok(pem) => Some(ServerTrust::Ca(pem)),
-                Err(e) => {
-                    ca.fault(
-                        format!("{} cannot be read: {e}", path.display()),
-                        "give the agent's user the right to read it",
-                    );
-                    None
-                }
-            }
-        }
+        (Some(ca), None) => ca.file_content("the file", MAX_CA).map(ServerTrust::Ca),
         (None, Some(pin)) => {
             let text = pin.string()?;
             let digest = text.strip_prefix("sha256:").and_then(hex);

@@ -9,6 +9,7 @@ use otahost_lab::machine::SlotState;
 use otahost_lab::signing::{Claims, Publisher};
 use serde_json::Value;
 
+use crate::adapters;
 use crate::kit112;
 use crate::show::{self, bytes};
 use crate::withnox;
@@ -35,6 +36,7 @@ pub(crate) fn all(world: &mut World) -> Result<(), Failure> {
     kit112::act(world)?;
     wudun::act(world)?;
     withnox::act(world)?;
+    adapters::act(world)?;
     println!("\nAll of it held. The same again: cargo xtask demo");
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! field goes wrong here. Everything shown is checked; what does not hold ends the demo with exit status 1.
 
 mod acts;
+mod adapters;
 mod kit112;
 mod show;
 mod withnox;

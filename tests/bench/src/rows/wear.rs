@@ -1,0 +1,244 @@
+//! What the agent has written to the disk, and how often it had the disk sync: when it does nothing but say that it is well, and for an
+//! update, beside the bytes of the image itself. Flash memory dies of this.
+//!
+//! Bytes are what the kernel says the process had written, in whole pages; syncs are counted by strace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use otahost_lab::cloud::Cloud;
+use otahost_lab::files::Files;
+use otahost_lab::image::Image;
+use otahost_lab::mosquitto::Mosquitto;
+use otahost_lab::signing::{Claims, Publisher};
+use serde_json::json;
+
+use crate::Failed;
+use crate::agent::{Agent, COMPATIBLE, PATIENCE, SERIAL, component, link};
+use crate::artifact::MIB;
+use crate::client::Client;
+use crate::devices::Device;
+use crate::peers::{find, word};
+use crate::table::{Budget, Line, Missing, Row, Sample, Unit};
+
+/// Of §10 of the design: a day, and an update.
+const BUDGETS: [f64; 2] = [20e6, 50e6];
+const DAY: f64 = 86_400.0;
+/// The version that the update brings.
+const NEW: &str = "2.0.0";
+/// How often an agent that may be gone soon is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Measures it.
+///
+/// # Errors
+/// When something does not run.
+pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
+    let (settled, idle, size, rate) = if quick {
+        (2, 5, 16 * MIB, 16 * MIB)
+    } else {
+        (60, 600, 512 * MIB, 16 * MIB)
+    };
+    let mut lines = idle_agent(Duration::from_secs(settled), idle)?;
+    lines.extend(update(size, rate)?);
+    Ok(Row {
+        name: "wear",
+        title: "Wear of the flash",
+        lines,
+    })
+}
+
+/// Counts the syncs of all boots of an agent.
+struct Syncs {
+    log: PathBuf,
+    /// What runs the agent.
+    runner: Result<Vec<String>, Missing>,
+}
+
+impl Syncs {
+    fn new(dir: &Path) -> Self {
+        let log = dir.join("syncs");
+        Syncs {
+            runner: runner(&log),
+            log,
+        }
+    }
+
+    fn runner(&self) -> Vec<String> {
+        self.runner.clone().unwrap_or_default()
+    }
+
+    fn so_far(&self) -> Result<f64, Missing> {
+        self.runner.as_ref().map_err(Clone::clone)?;
+        let text = fs::read_to_string(&self.log)
+            .map_err(|e| Missing::Failed(format!("strace's log: {e}")))?;
+        Ok(text.lines().filter(|line| is_sync(line)).count() as f64)
+    }
+}
+
+/// A call begins on one line, and what is said of its end on another has no opening parenthesis behind its name.
+fn is_sync(line: &str) -> bool {
+    ["fsync(", "fdatasync(", "sync_file_range(", "syncfs("]
+        .iter()
+        .any(|call| line.contains(call))
+}
+
+fn runner(log: &Path) -> Result<Vec<String>, Missing> {
+    let program = find("strace")?;
+    let works = Command::new(&program)
+        .args(["-qq", "-o", "/dev/null", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !works.is_ok_and(|status| status.success()) {
+        return Err(Missing::Absent("strace may not trace here".to_owned()));
+    }
+    // Every boot adds to the same log. Calls that are not asked for cost nothing with a filter in the kernel.
+    let program = word(&program);
+    let calls = "trace=fsync,fdatasync,sync_file_range,syncfs";
+    let words = [
+        &program,
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-e",
+        calls,
+        "-A",
+        "-o",
+        &word(log),
+    ];
+    Ok(words.map(str::to_owned).to_vec())
+}
+
+/// Four adapters with their platforms there, telemetry on, nobody who asks for anything.
+fn idle_agent(settled: Duration, seconds: u64) -> Result<Vec<Line>, Failed> {
+    let dir = tempfile::tempdir()?;
+    let syncs = Syncs::new(dir.path());
+    let device = Device::run_by(syncs.runner(), 4)?;
+    let cloud = Cloud::connect(device.broker.port(), SERIAL)?;
+    device.agent.start()?;
+    cloud.await_online(1, PATIENCE)?;
+    thread::sleep(settled);
+    let process = device.agent.process()?;
+    let (written, synced) = (process.written()?, syncs.so_far());
+    let said = cloud.messages().0;
+    thread::sleep(Duration::from_secs(seconds));
+    let written = (process.written()? - written) as f64;
+    if cloud.messages().0 == said {
+        return Err("the idle agent's telemetry is off".into());
+    }
+    let times = DAY / seconds as f64;
+    let day = |what: &str| {
+        format!(
+            "{what} on an idle day, four adapters, telemetry on ({seconds} s, times {times:.0})"
+        )
+    };
+    let synced = synced.and_then(|before| Ok(syncs.so_far()? - before));
+    Ok(vec![
+        Line::value(
+            day("written"),
+            Unit::Bytes,
+            Sample::new(vec![written * times]),
+        )
+        .within(Budget::Value(BUDGETS[0])),
+        count(day("syncs"), synced.map(|synced| synced * times)),
+    ])
+}
+
+fn count(what: String, value: Result<f64, Missing>) -> Line {
+    match value {
+        Ok(value) => Line::value(what, Unit::Count, Sample::new(vec![value])),
+        Err(missing) => Line::missing(what, Unit::Count, missing),
+    }
+}
+
+/// One image into the other slot, with the reboot and the confirmation; at a pace at which the transfer takes its time.
+fn update(size: u64, rate: u64) -> Result<Vec<Line>, Failed> {
+    let dir = tempfile::Builder::new()
+        .prefix("otahost-bench-")
+        .tempdir()?;
+    let syncs = Syncs::new(dir.path());
+    let (broker, files) = (Mosquitto::start()?, Files::start());
+    let publisher = Publisher::generate()?;
+    let (raw, signed) = (dir.path().join("raw"), dir.path().join("signed"));
+    Image::new(NEW, size).write(&raw)?;
+    let claims = Claims {
+        compatible: COMPATIBLE.to_owned(),
+        version: NEW.to_owned(),
+        rollback_index: 1,
+    };
+    let described = publisher.sign(&raw, &signed, &claims)?;
+    files.put_file("image", &signed)?;
+    let agent = Agent::with(1, publisher.public_key(), syncs.runner(), |_| {
+        Ok(format!(
+            "{}\n[adapters.rogue]\ncomponent = {}\nconfig = {{ link = \"cloud\", prefix = \"rogue\" }}\n[adapters.rogue.grants]\n\
+             links.cloud.subscribe = [\"rogue/do\"]\nlinks.cloud.publish = [\"rogue/out\"]\ndownload = [{}]\ntargets = [\"dock\"]\n",
+            link(broker.port()),
+            json!(component("rogue")),
+            json!(files.url("")),
+        ))
+    })?;
+    agent.start()?;
+    let client = Client::connect(broker.port(), &["rogue/out".to_owned()])?;
+    client.await_listener("rogue/do", "count", PATIENCE)?;
+    files.throttle(Some(rate));
+
+    let process = agent.process()?;
+    let (before, synced) = (process.written()?, syncs.so_far());
+    let order = json!({
+        "key": "k", "target": "dock", "version": NEW, "url": files.url("image"), "size": described.size,
+        "digests": [format!("md5:{}", described.md5)],
+    });
+    client.publish("rogue/do", format!("start-job {order}"))?;
+    // Until the reboot takes the process away: it is looked at all the time, because nobody can ask it afterwards.
+    let until = Instant::now() + PATIENCE;
+    let mut first = before;
+    let mut said = Vec::new();
+    while !said.iter().any(|word| word == "job k succeeded") {
+        if agent.machine.boot_count() < 2
+            && let Ok(written) = process.written()
+        {
+            first = first.max(written);
+        }
+        while let Some(heard) = client.at_hand() {
+            said.push(String::from_utf8_lossy(&heard.payload).into_owned());
+        }
+        let ended = |word: &String| {
+            ["job k failed", "job k rejected", "job k rolled-back"].contains(&word.as_str())
+        };
+        if Instant::now() > until || said.iter().any(ended) {
+            return Err(format!("the update does not succeed: {said:?}").into());
+        }
+        thread::sleep(LOOK);
+    }
+    // The confirmation's own rows go with it.
+    thread::sleep(Duration::from_secs(1));
+    let second = agent.process()?.written()?;
+    let written = (first - before + second) as f64 - size as f64;
+    let mib = size / MIB;
+    let what =
+        |what: &str| format!("{what} for an update of {mib} MiB with its reboot, beside the image");
+    let synced = synced.and_then(|before| Ok(syncs.so_far()? - before));
+    Ok(vec![
+        Line::value(what("written"), Unit::Bytes, Sample::new(vec![written]))
+            .within(Budget::Value(BUDGETS[1])),
+        count(
+            format!("syncs for an update of {mib} MiB with its reboot"),
+            synced,
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_that_was_interrupted_in_the_log_counts_once() {
+        let log = "7 fdatasync(9 <unfinished ...>\n8 fsync(4) = 0\n7 <... fdatasync resumed>) = 0\n8 +++ exited with 0 +++\n";
+        assert_eq!(log.lines().filter(|line| is_sync(line)).count(), 2);
+    }
+}
