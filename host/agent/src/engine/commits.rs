@@ -20,7 +20,17 @@ pub(super) struct Pending {
 impl Engine {
     /// Makes changes durable and then lets the releases go, after everything that was committed before. Without changes (and without
     /// garbage that is due) nothing is written, and the releases only keep their place.
-    pub(super) fn commit(&mut self, mut changes: Vec<Change>, releases: Vec<Release>) {
+    pub(super) fn commit(&mut self, changes: Vec<Change>, releases: Vec<Release>) {
+        self.commit_with(changes, releases, true);
+    }
+
+    /// The same for changes that only say how much time has passed. It comes again and again while nothing happens, so it takes no
+    /// recorded steps along: those would double what it costs.
+    pub(super) fn commit_time(&mut self, changes: Vec<Change>, releases: Vec<Release>) {
+        self.commit_with(changes, releases, false);
+    }
+
+    fn commit_with(&mut self, mut changes: Vec<Change>, releases: Vec<Release>, steps: bool) {
         let garbage_due = self
             .garbage_due
             .is_some_and(|due| due <= tokio::time::Instant::now());
@@ -44,7 +54,7 @@ impl Engine {
                 changes.extend(self.spending(&written));
             }
             changes.extend(self.note_time());
-            if !changes.is_empty() {
+            if steps && !changes.is_empty() {
                 changes.extend(self.steps_along());
             }
         }

@@ -32,7 +32,7 @@ impl Engine {
     pub(super) fn keep_spending(&mut self, now: Instant) {
         if self.next_spending().is_some_and(|due| due <= now) {
             let changes = self.spending(&Default::default());
-            self.commit(changes, Vec::new());
+            self.commit_time(changes, Vec::new());
         }
     }
 

@@ -39,15 +39,22 @@ const KEEPS_PARTIAL: [&str; 6] = [
 impl Engine {
     pub(super) fn on_job(&mut self, id: u64, input: job::Input) {
         let (mut changes, mut releases) = (Vec::new(), Vec::new());
-        match self.move_job(id, input, &mut changes, &mut releases) {
+        let applied = self.move_job(id, input, &mut changes, &mut releases);
+        let moved = matches!(applied, Applied::Changed(_));
+        match applied {
             Applied::Progressed => self.tell_job(id),
             Applied::Unchanged(actions) => {
                 actions.into_iter().for_each(|action| self.act(id, action))
             }
             Applied::Changed(_) | Applied::Stale | Applied::TooLate => {}
         }
-        if !changes.is_empty() {
+        if changes.is_empty() {
+            return;
+        }
+        if moved {
             self.commit(changes, releases);
+        } else {
+            self.commit_time(changes, releases);
         }
     }
 

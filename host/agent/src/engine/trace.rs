@@ -1,7 +1,8 @@
 //! The record of what the adapters did: which steps are kept in memory, and when they go into the journal.
 //!
 //! A record that wore the flash out would be worse than none. So a step never causes a commit: it goes along with one that is needed
-//! anyway, and since every page a commit touches costs as much as the commit's own, with one of those in ten seconds.
+//! anyway, and since every page a commit touches costs as much as the commit's own, with one of those in ten seconds, and never with one
+//! that only says how much time has passed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
