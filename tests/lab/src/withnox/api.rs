@@ -18,7 +18,7 @@ pub(super) fn serve(shared: &Shared, mut stream: TcpStream) {
     let Ok(Some(asked)) = wire::read(&stream) else {
         return;
     };
-    let (index, call, answer, how) = shared.change(|book| {
+    let (index, releases, call, answer, how) = shared.change(|book| {
         let route = route(&asked);
         let how = book
             .script
@@ -49,23 +49,22 @@ pub(super) fn serve(shared: &Shared, mut stream: TcpStream) {
             answered: false,
         };
         book.calls.push(call.clone());
-        (book.calls.len() - 1, call, answer, how)
+        (book.calls.len() - 1, book.releases, call, answer, how)
     });
     if let Some(callback) = lock(&shared.callback).as_mut() {
         callback(&call);
     }
     if how == Scripted::Hold {
-        hold(shared);
+        hold(shared, releases);
     }
     if how != Scripted::Lost && wire::write(&mut stream, &answer).is_ok() {
         shared.change(|book| book.calls[index].answered = true);
     }
 }
 
-/// Waits for `release`, or the end.
-fn hold(shared: &Shared) {
+/// Waits for a release after these, or the end. Who has seen that the request is here can release it, however far its answer is.
+fn hold(shared: &Shared, releases: u64) {
     let book = shared.book();
-    let releases = book.releases;
     let held = |book: &mut Book| book.releases == releases && !book.stopped;
     drop(
         shared
