@@ -21,4 +21,4 @@ pub use journal::{Change, Journal};
 pub use json::{from_json, json};
 pub use key::Key;
 pub use restore::{Damage, Restored};
-pub use salvage::is_salvaging;
+pub use salvage::{is_salvaging, salvage_child, salvage_in_children};

@@ -151,14 +151,14 @@ fn corrupt(place: &Place) -> impl Fn(&'static str) -> JournalError {
 }
 
 /// A store's bytes, read from its file.
-struct Loaded {
+pub(crate) struct Loaded {
     /// As far as our header tells them.
     bytes: Result<Vec<u8>, &'static str>,
     /// The best that can be made of it.
-    anyhow: Vec<u8>,
+    pub(crate) anyhow: Vec<u8>,
 }
 
-fn load_store(disk: &dyn Disk, place: &Place) -> Result<Loaded, JournalError> {
+pub(crate) fn load_store(disk: &dyn Disk, place: &Place) -> Result<Loaded, JournalError> {
     let load = || -> io::Result<Loaded> {
         let file = disk.open(place, Open::Read)?;
         match Backend::open(Arc::clone(&file)) {

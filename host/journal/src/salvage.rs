@@ -5,6 +5,8 @@
 //! by its own sum, and rows that lie behind what cannot be read are looked for from the other end. It is done on a thread of its own:
 //! on damaged pages the store may panic or run in circles.
 
+mod child;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,40 +37,81 @@ pub fn is_salvaging() -> bool {
     SALVAGING.with(Cell::get)
 }
 
+pub use child::{salvage_child, salvage_in_children};
+
 pub(crate) type RawRows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a walk gives what it finds: key and unsealed value. True while there is room for more.
+pub(crate) type Take<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
+
+/// How many walks there are: every kind, and kind 0 for what is behind all known kinds, from both ends.
+pub(crate) const WALKS: usize = 2 * (KINDS as usize + 1);
 
 /// The rows that prove themselves, by their encoded keys, with unsealed values.
 pub(crate) fn salvage(store: Vec<u8>) -> RawRows {
-    let store = Arc::new(store);
+    let mut rows = Rows::default();
+    match child::program() {
+        Some(program) => child::walks(program, store, &mut rows),
+        None => {
+            let store = Arc::new(store);
+            rows = on_a_thread(move || {
+                let mut rows = Rows::default();
+                for number in 0..WALKS {
+                    // A panic leaves the store unusable, so every walk has its own.
+                    let walk =
+                        AssertUnwindSafe(|| walk(&store, number, &mut |k, v| rows.take(k, v)));
+                    let _ = catch_unwind(walk);
+                }
+                rows
+            })
+            // Without a thread nothing is read; the file is kept.
+            .unwrap_or_default();
+        }
+    }
+    rows.found
+}
+
+/// What was found so far.
+#[derive(Default)]
+pub(crate) struct Rows {
+    found: RawRows,
+    bytes: usize,
+}
+
+impl Rows {
+    pub(crate) fn take(&mut self, key: &[u8], value: &[u8]) -> bool {
+        if self.found.insert(key.to_vec(), value.to_vec()).is_none() {
+            self.bytes += key.len() + value.len();
+        }
+        self.has_room()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.found.len() < MAX_ROWS && self.bytes < MAX_BYTES
+    }
+}
+
+/// On a thread with room for walks that go deep.
+pub(crate) fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let thread = std::thread::Builder::new()
         .name("salvage".into())
         .stack_size(STACK)
         .spawn(move || {
             SALVAGING.with(|salvaging| salvaging.set(true));
-            let mut found = RawRows::new();
-            for kind in 0..=KINDS {
-                // A panic leaves the store unusable, so every walk has its own.
-                for backwards in [false, true] {
-                    let walk = AssertUnwindSafe(|| walk(&store, kind, backwards, &mut found));
-                    let _ = catch_unwind(walk);
-                }
-            }
-            found
+            work()
         });
-    // Without a thread nothing is read; the file is kept.
-    thread
-        .ok()
-        .and_then(|thread| thread.join().ok())
-        .unwrap_or_default()
+    thread.ok().and_then(|thread| thread.join().ok())
 }
 
-/// Takes the rows of a kind from one end on, as far as it gets; kind 0 stands for what is behind all known kinds.
-fn walk(
+/// Takes the rows of a kind from one end on, as far as it gets.
+pub(crate) fn walk(
     store: &Arc<Vec<u8>>,
-    kind: u8,
-    backwards: bool,
-    found: &mut RawRows,
+    number: usize,
+    take: &mut Take<'_>,
 ) -> Result<(), redb::Error> {
+    let (kind, backwards) = ((number / 2) as u8, number % 2 == 1);
     let database = Builder::new()
         .set_cache_size(0)
         .set_concurrency_mode(ConcurrencyMode::SingleWriter)
@@ -79,9 +122,8 @@ fn walk(
         kind => ([kind], [kind + 1]),
     };
     let mut rows = table.range(from.as_slice()..to.as_slice())?;
-    let mut bytes: usize = found.iter().map(|(k, v)| k.len() + v.len()).sum();
     let mut last: Option<Vec<u8>> = None;
-    while found.len() < MAX_ROWS && bytes < MAX_BYTES {
+    loop {
         let next = if backwards {
             rows.next_back()
         } else {
@@ -98,9 +140,10 @@ fn walk(
             break;
         }
         last = Some(key.to_vec());
-        if let Some(value) = unseal(key, value) {
-            bytes += key.len() + value.len();
-            found.insert(key.to_vec(), value.to_vec());
+        if let Some(value) = unseal(key, value)
+            && !take(key, value)
+        {
+            break;
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 pub use boot::{Boot, Selector, Slot, SlotState, Why, boot};
-pub use config::{MachineSpec, built_program, target_dir};
+pub use config::{MachineSpec, built_adapter, built_program, target_dir};
 
 use crate::ids::uuid;
 use crate::image::Image;

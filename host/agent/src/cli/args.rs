@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::adapters::AdapterCommand;
-
+use super::isolation::{SALVAGE_CHILD, UNPACK_CHILD};
 #[cfg(feature = "compiler")]
 use crate::assemble::COMPILE_CHILD;
 use crate::exit::Exit;
@@ -98,6 +98,18 @@ pub enum Command {
     #[cfg(feature = "compiler")]
     #[command(name = COMPILE_CHILD, hide = true)]
     CompileChild,
+    /// Unpacks an archive for the agent, in a process of its own
+    #[command(name = UNPACK_CHILD, hide = true)]
+    UnpackChild {
+        /// What the agent says
+        arguments: Vec<String>,
+    },
+    /// Reads a damaged journal for the agent, in a process of its own: it comes in on standard input
+    #[command(name = SALVAGE_CHILD, hide = true)]
+    SalvageChild {
+        /// What to begin with
+        from: usize,
+    },
     /// Make a key pair for `sign`: PREFIX.key and PREFIX.pub
     Keygen {
         /// Path of the pair without ending

@@ -10,6 +10,8 @@ mod compile;
 mod doctor;
 mod follow;
 mod hints;
+mod isolation;
+mod log;
 mod offers;
 mod outlook;
 mod record;
@@ -20,7 +22,7 @@ mod sign;
 mod status;
 mod words;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -51,7 +53,12 @@ pub fn main() -> Exit {
     if let Command::CompileChild = cli.command {
         return compile::child();
     }
-    start_log();
+    match &cli.command {
+        Command::UnpackChild { arguments } => return isolation::unpack(arguments),
+        Command::SalvageChild { from } => return isolation::salvage(*from),
+        _ => isolation::begin(),
+    }
+    log::start();
     let json = cli.json;
     match execute(&cli) {
         Ok(exit) => exit,
@@ -80,18 +87,6 @@ pub fn main() -> Exit {
             error.exit
         }
     }
-}
-
-/// Logs go to standard error, from level info on unless `OTAHOST_LOG` says otherwise.
-fn start_log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("OTAHOST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // In a process that has a log already (a test) that one stays.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
 }
 
 /// Why a command did not do what it was asked for.
@@ -139,6 +134,8 @@ fn execute(cli: &Cli) -> Result<Exit, Failure> {
         Command::CompileChild => Ok(compile::child()),
         #[cfg(feature = "compiler")]
         Command::Compile(arguments) => compile::compile(cli, arguments),
+        Command::UnpackChild { arguments } => Ok(isolation::unpack(arguments)),
+        Command::SalvageChild { from } => Ok(isolation::salvage(*from)),
         Command::Run => {
             // The rest of what `check` looks at is looked at by `run` itself: adapters are compiled once, not twice.
             crate::run::run(Config::load(&cli.config)?)?;

@@ -488,6 +488,12 @@ impl<'t> Item<'t> {
     pub(super) fn url(&self, kind: &UrlKind) -> Option<Url> {
         let url = match Url::parse(self.raw_string()?) {
             Ok(url) => url,
+            // What is not ASCII, and no `xn--` that stands for something.
+            Err(e @ url::ParseError::IdnaError) => {
+                let advice = "write the host in ASCII, as it stands in DNS: `xn--…` for a name in other letters";
+                self.secret_fault(format!("is no URL: {e}"), advice);
+                return None;
+            }
             Err(e) => {
                 self.secret_fault(format!("is no URL: {e}"), kind.form);
                 return None;

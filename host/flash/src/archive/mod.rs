@@ -15,6 +15,7 @@
 //! Delivering is before the point of no return, and there is no way back from it: the old directory is gone. What the target makes of
 //! what it was given it decides itself, and its version tells; so `activate` has nothing to do.
 
+mod child;
 mod limits;
 mod name;
 mod reader;
@@ -36,6 +37,7 @@ use crate::program::ProgramError;
 use crate::staging::{Memory, StagingDir};
 use crate::{Activation, FlashError, Flasher, Stage, Staged, Standing, Work};
 
+pub use child::{child_main, unpack_in_child};
 pub use limits::ArchiveLimits;
 use reader::FileReader;
 use tree::Tree;
@@ -144,11 +146,28 @@ impl Archive {
     }
 
     fn unpack(&self, disk: &dyn Disk, into: &str, work: &Work<'_>) -> Result<(), FlashError> {
+        let share = if self.deliver.is_some() { 50 } else { 100 };
+        let staging = self.staging.place();
+        match (child::program(), staging) {
+            (Some(program), Place::Operator(_)) => {
+                child::unpack(program, staging, into, (self.limits, share), work)
+            }
+            _ => self.unpack_here(disk, into, share, work),
+        }
+    }
+
+    /// Unpacks in this process; the whole of it is `share` of a hundred.
+    fn unpack_here(
+        &self,
+        disk: &dyn Disk,
+        into: &str,
+        share: u8,
+        work: &Work<'_>,
+    ) -> Result<(), FlashError> {
         let file = self.staging.file(Open::Read)?;
         let read = Cell::new(0);
         let reader = FileReader::new(file, &read)
             .map_err(|error| FlashError::medium("cannot read what is staged", &error))?;
-        let share = if self.deliver.is_some() { 50 } else { 100 };
         let mut tree = Tree::new(disk, Place::data(into), self.limits, reader.len(), work);
         tree.report_to(&read, share);
         // The decoders are made for hostile input; should one of them give up by a panic after all, the archive is to blame.
@@ -156,11 +175,7 @@ impl Archive {
             let _decoding = Decoding::begin();
             catch_unwind(AssertUnwindSafe(|| reader::unpack(reader, &mut tree)))
         };
-        unpacked.unwrap_or_else(|_| {
-            Err(FlashError::Refused(
-                "the archive cannot be read: its decoder gave up".into(),
-            ))
-        })?;
+        unpacked.unwrap_or_else(|_| Err(gave_up()))?;
         tree.finish()
     }
 
@@ -185,6 +200,10 @@ impl Archive {
             Err(error) => Err(FlashError::Program(error.to_string())),
         }
     }
+}
+
+fn gave_up() -> FlashError {
+    FlashError::Refused("the archive cannot be read: its decoder gave up".into())
 }
 
 /// Stops between two steps when it was told to.

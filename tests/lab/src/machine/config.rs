@@ -41,13 +41,10 @@ impl MachineSpec {
             target: "dock".to_owned(),
             broker: Some(broker),
             downloads: Vec::new(),
-            component: match slim() {
-                Some(slim) => slim.join("dji"),
-                None => target_dir().join("adapters/dji.wasm"),
-            },
+            component: built_adapter("dji"),
             adapter_lines: String::new(),
             agent: vec![built_program("otahost").display().to_string()],
-            more: slim().map_or_else(String::new, |slim| trust_in_code(&slim)),
+            more: String::new(),
         }
     }
 
@@ -110,6 +107,9 @@ impl MachineSpec {
             self.dji(broker, &mut text);
         }
         text.push_str(&self.more);
+        if let Some(slim) = slim() {
+            text.push_str(&trust_in_code(&slim));
+        }
         text
     }
 
@@ -162,9 +162,17 @@ pub fn target_dir() -> PathBuf {
 }
 
 /// Where a build of the agent without the compiler is to be tested, by the variable `OTAHOST_LAB_SLIM`: a directory with its program
-/// `otahost`, signed native code `dji` in the component's place, and the signer's public key in `trust`.
+/// `otahost`, signed native code in the place of every adapter, under its name, and the signer's public key in `trust`.
 fn slim() -> Option<PathBuf> {
     std::env::var_os("OTAHOST_LAB_SLIM").map(PathBuf::from)
+}
+
+/// An adapter this workspace has built: its component, or native code of it where the agent under test has no compiler.
+pub fn built_adapter(name: &str) -> PathBuf {
+    match slim() {
+        Some(slim) => slim.join(name),
+        None => target_dir().join(format!("adapters/{name}.wasm")),
+    }
 }
 
 fn trust_in_code(slim: &Path) -> String {

@@ -14,7 +14,7 @@ use md5::{Digest, Md5};
 
 use crate::ids::hex;
 use crate::image::Image;
-use crate::machine::{Machine, MachineError, MachineSpec, target_dir};
+use crate::machine::{Machine, MachineError, MachineSpec, built_adapter};
 
 /// The vendor's name for the EMS itself.
 pub const SOURCE: &str = "ems_II";
@@ -297,7 +297,7 @@ fn toml(dir: &Path, spec: &SiteSpec) -> String {
         ));
         line(format_args!("attributes = {{ device_id = \"{id}\" }}"));
     }
-    let component = target_dir().join("adapters/wudun.wasm");
+    let component = built_adapter("wudun");
     let uid = quoted(&spec.device_uid);
     line(format_args!(
         "\n[adapters.wudun]\ncomponent = {}\n\
