@@ -76,6 +76,16 @@ impl Report {
         json!({ "ok": self.is_whole(), "checks": self.checks })
     }
 
+    /// Whoever looks at a device needs the path, and not our word for it.
+    fn name_the_directory(&mut self, data_dir: &Path) {
+        let path = data_dir.display().to_string();
+        for check in &mut self.checks {
+            for text in [&mut check.found, &mut check.advice] {
+                *text = text.replace("{data}", &path);
+            }
+        }
+    }
+
     fn add(&mut self, area: &str, subject: &str, state: State, found: impl Into<String>) {
         self.advise(area, subject, state, found, "");
     }
@@ -126,6 +136,7 @@ pub fn examine(config: &Config, agent: &Client) -> Report {
     kept::repositories(&mut report, &disk, config);
     kept::secrets(&mut report, config);
     clock(&mut report, status);
+    report.name_the_directory(data_dir);
     report
 }
 
@@ -169,9 +180,7 @@ fn space(report: &mut Report, disk: &dyn Disk, data_dir: &Path) {
         Ok(None) => {}
         Err(error) => report.add("disk", &subject, State::Broken, error.to_string()),
     }
-    let read_only = rustix::fs::statvfs(data_dir)
-        .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-    if read_only {
+    if is_read_only(data_dir) {
         let advice = "make it writable again; the system's log says why it is not";
         report.advise(
             "disk",
@@ -181,6 +190,37 @@ fn space(report: &mut Report, disk: &dyn Disk, data_dir: &Path) {
             advice,
         );
     }
+}
+
+/// Whether the file system of a directory takes no writes. One that the kernel has made read-only because it found an error does not
+/// always say so with the flag of a mount, but always in the list of them.
+fn is_read_only(directory: &Path) -> bool {
+    let flagged = rustix::fs::statvfs(directory)
+        .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let path = directory.canonicalize();
+    flagged || path.is_ok_and(|path| mounted_read_only(&mounts, &path))
+}
+
+/// The same by the list of mounts: of those a path is below, the last of the deepest ones counts.
+fn mounted_read_only(mounts: &str, path: &Path) -> bool {
+    const STOPPED: [&str; 3] = ["ro", "emergency_ro", "shutdown"];
+    let options = mounts.lines().filter_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(4);
+        // Spaces and the like are written in octal there.
+        let point = mount.next()?.replace("\\040", " ");
+        let mut options = mount
+            .next()?
+            .split(',')
+            .chain(system.split(' ').nth(2)?.split(','));
+        let depth = Path::new(&point).components().count();
+        path.starts_with(&point)
+            .then(|| (depth, options.any(|option| STOPPED.contains(&option))))
+    });
+    options
+        .max_by_key(|(depth, _)| *depth)
+        .is_some_and(|(_, stopped)| stopped)
 }
 
 /// What the journal holds, where it could be read.
@@ -219,10 +259,10 @@ fn journal(
             let contents = inspect(&rows);
             if status.is_none() {
                 let kinds = contents.kinds.iter();
-                let kinds: Vec<String> = kinds.map(|(kind, n)| format!("{n} {kind}")).collect();
+                let kinds: Vec<String> = kinds.map(|(kind, n)| format!("{kind} {n}")).collect();
                 let found = match kinds.as_slice() {
                     [] => "every page is whole, and nothing is in it".to_owned(),
-                    kinds => format!("every page is whole; it holds {}", kinds.join(", ")),
+                    kinds => format!("every page is whole; rows in it: {}", kinds.join(", ")),
                 };
                 report.add("journal", "", State::Whole, found);
             }
@@ -299,5 +339,43 @@ fn clock(report: &mut Report, status: Option<&StatusView>) {
             "not set",
             "let the device reach its time server: without the time no certificate can be checked and no window opens",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 8:2 / /var ro,relatime - ext4 /dev/sda2 rw
+31 30 7:0 / /var/lib rw,relatime - ext4 /dev/sda3 rw,errors=remount-ro
+32 31 7:0 / /var/lib/otahost rw,relatime - ext4 /dev/loop0 rw,abort,errors=remount-ro,emergency_ro
+33 22 8:3 / /my\\040disk rw - vfat /dev/sdb1 ro
+34 22 8:4 / /mnt ro - ext4 /dev/sdc1 ro
+35 34 8:5 / /mnt rw - ext4 /dev/sdc2 rw
+";
+
+    #[test]
+    fn a_file_system_that_takes_no_writes_is_known_by_the_list_of_mounts() {
+        let is = |path: &str| mounted_read_only(MOUNTS, Path::new(path));
+        for path in [
+            "/var/log",
+            "/var/lib/otahost",
+            "/var/lib/otahost/x",
+            "/my disk/data",
+        ] {
+            assert!(is(path), "{path}");
+        }
+        for path in [
+            "/etc",
+            "/variant",
+            "/var/lib",
+            "/var/lib/otahost-2",
+            "/mnt/data",
+        ] {
+            assert!(!is(path), "{path}");
+        }
+        assert!(!mounted_read_only("no list", Path::new("/etc")));
     }
 }

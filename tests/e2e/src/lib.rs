@@ -11,6 +11,7 @@ pub mod kit;
 pub mod numbers;
 pub mod sim;
 pub mod station;
+pub mod volume;
 
 use std::path::PathBuf;
 

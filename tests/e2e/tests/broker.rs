@@ -158,6 +158,36 @@ fn m01_after_each_of_three_broker_deaths_the_device_is_online_and_hears_its_comm
 }
 
 #[test]
+fn m02_a_result_whose_acknowledgement_was_lost_and_forgotten_by_the_broker_arrives_again() {
+    let mut device = Device::online();
+    let release = device.release(NEW, 256 * KIB);
+    device
+        .files
+        .fault(&release.name, 1, Fault::StallAfter(64 * KIB));
+    let ids = device.command(&device.order(&release));
+    device.await_sent(64 * KIB);
+    device.proxy.hold_to_client(true);
+    let key = device.json(&["jobs"])[0]["key"].clone();
+    device.cli(&["cancel", key.as_str().unwrap()]).end();
+    let copies = |device: &Device| {
+        let events = device.cloud.events().into_iter();
+        let told = events.filter(|event| event.ids.bid == ids.bid && event.status.is_terminal());
+        told.collect::<Vec<_>>()
+    };
+    // The platform has it, the device does not know, and the broker forgets both.
+    let end = device.end_of(&ids);
+    assert_eq!(copies(&device).len(), 1);
+    device.restart_broker();
+    device.proxy.cut();
+    device.proxy.hold_to_client(false);
+    eventually("the result once more", || copies(&device).len() > 1);
+    assert!(copies(&device).iter().all(|copy| copy.status == end.status));
+    device.cloud.await_online(2, PATIENCE).unwrap();
+    device.assert_unchanged();
+    device.assert_well();
+}
+
+#[test]
 fn m03_a_command_that_was_taken_and_not_acknowledged_makes_no_second_job_after_a_kill() {
     let device = Device::online();
     let release = device.release(NEW, 256 * KIB);

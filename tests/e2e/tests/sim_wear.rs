@@ -1,7 +1,8 @@
-//! What the agent writes costs the flash its life: an update stays within what DESIGN §10 allows.
+//! What the agent writes costs the flash its life: an update and an idle day stay within what DESIGN §10 allows.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use otahost_disk::Place;
 use otahost_disk::sim::{Op, SimDisk};
@@ -9,6 +10,9 @@ use otahost_e2e::sim::{NEW, Release, Story, ended};
 
 /// Bytes that an update may write.
 const UPDATE: u64 = 50_000_000;
+
+/// Bytes that a day may write on which nothing happens.
+const IDLE_DAY: u64 = 20_000_000;
 
 /// What was written into the agent's own files, and how often it was synced.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,4 +60,38 @@ fn an_update_with_a_download_that_is_cut_stays_within_its_budget() {
         wear.syncs
     );
     assert!(wear.bytes <= UPDATE, "{wear:?}");
+}
+
+#[test]
+fn an_idle_day_of_four_adapters_with_telemetry_stays_within_its_budget() {
+    let story = Story::idle("an idle day", Duration::from_secs(86_400));
+    let run = story.scenario.play();
+    run.verdict.unwrap();
+    let wear = wear(&run.disk);
+    println!(
+        "an idle day: {:.1} MB in {} writes and {} syncs",
+        wear.bytes as f64 / 1e6,
+        wear.writes,
+        wear.syncs
+    );
+    // It was a day on which something was said: telemetry every two seconds, to begin with.
+    let world = &run.world;
+    assert!(world.seeds > 43_000, "{} steps", world.seeds);
+    assert!(
+        world.web.bodies(200).len() > 1_400,
+        "{:?}",
+        world.web.bodies(504)
+    );
+    assert!(world.api.count("/api/v1/addnox/firmware/latest/4/9") >= 3);
+    let topics: BTreeSet<&str> = world
+        .received
+        .iter()
+        .map(|(topic, _)| topic.as_str())
+        .collect();
+    assert!(
+        topics.iter().any(|topic| topic.ends_with("/state")),
+        "{topics:?}"
+    );
+    assert_eq!(world.faults, Vec::<String>::new());
+    assert!(wear.bytes <= IDLE_DAY, "{wear:?}");
 }

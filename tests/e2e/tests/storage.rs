@@ -1,80 +1,23 @@
 //! The real process on real file systems that are full or whose files are damaged: it says what is wrong and what it needs, goes on with what it
 //! can, and ends what was begun. (DESIGN §6; issue 8.)
 //!
-//! The file systems are loop-mounted, which needs root; without it these tests say so and pass.
+//! The file systems are loop-mounted; see [`Volume`].
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use otahost_e2e::device::{Device, NEW, OLD, eventually};
-use serde_json::Value;
-use tempfile::TempDir;
+use otahost_e2e::device::{Device, NEW, OLD, PATIENCE, eventually};
+use otahost_e2e::volume::Volume;
+use otahost_lab::files::Fault;
+use otahost_lab::image::Image;
+use otahost_lab::machine::{SlotState, built_adapter};
+use serde_json::{Value, json};
 
-const MIB: u64 = 1024 * 1024;
-
-/// A small file system of its own. Gone with its value.
-struct Volume {
-    at: PathBuf,
-    _dir: TempDir,
-}
-
-impl Volume {
-    /// Of so many MiB at this place, which is made; `None` where this machine does not let us.
-    fn mount(at: &Path, mib: u64) -> Option<Volume> {
-        let dir = tempfile::tempdir().unwrap();
-        let image = dir.path().join("image");
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(mib * MIB)
-            .unwrap();
-        fs::create_dir_all(at).unwrap();
-        let made = run("mkfs.ext4", &["-q", "-F", "-m", "0"], &[&image]);
-        if !made || !run("mount", &["-o", "loop"], &[&image, at]) {
-            eprintln!(
-                "skipped: no file system can be mounted here; it needs root and loop devices"
-            );
-            return None;
-        }
-        Some(Volume {
-            at: at.to_owned(),
-            _dir: dir,
-        })
-    }
-
-    /// Takes all its space, but for so many MiB.
-    fn fill(&self, leave_mib: u64) {
-        let mut file = fs::File::create(self.at.join("ballast")).unwrap();
-        let block = [1; 4096];
-        // The space is taken when it is synced.
-        while file
-            .write_all(&block)
-            .and_then(|()| file.sync_all())
-            .is_ok()
-        {}
-        let size = file.metadata().unwrap().len();
-        file.set_len(size.saturating_sub(leave_mib * MIB)).unwrap();
-        file.sync_all().unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.at.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        run("umount", &["-l"], &[&self.at]);
-    }
-}
-
-fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> bool {
-    let done = Command::new(program).args(arguments).args(paths).output();
-    done.is_ok_and(|done| done.status.success())
-}
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+/// Of a signed file, before its payload.
+const HEADER: u64 = 4 * KIB;
 
 /// A device whose data directory is a file system of its own, and whose socket is elsewhere.
 fn device(mib: u64) -> Option<(Device, Volume)> {
@@ -135,10 +78,7 @@ fn an_agent_without_space_for_its_journal_says_how_much_it_needs_and_goes_on_onc
     let (report, code) = doctor(&device);
     assert_eq!(code, Some(13), "{report}");
     volume.free();
-    device
-        .cloud
-        .await_firmware(OLD, otahost_e2e::device::PATIENCE)
-        .unwrap();
+    device.cloud.await_firmware(OLD, PATIENCE).unwrap();
     await_missing(&device, None);
     // With a journal a full disk is no reason to stop, nor for an agent that was killed on it.
     volume.fill(0);
@@ -198,4 +138,274 @@ fn a_damaged_page_of_the_journal_is_told_by_doctor_and_status_and_the_device_goe
         status(&device).is_some_and(|status| status["journal"]["damaged"].is_null())
     });
     assert_eq!(doctor(&device).1, Some(0));
+}
+
+#[test]
+fn a_file_system_that_turns_read_only_is_told_and_when_it_is_mended_what_was_begun_ends_once() {
+    let Some((device, volume)) = device(32) else {
+        return;
+    };
+    device.switch_on();
+    let release = device.release(NEW, 512 * KIB);
+    let half = release.file.size / 2;
+    device
+        .files
+        .fault(&release.name, 1, Fault::StallAfter(half));
+    let ids = device.command(&device.order(&release));
+    device.await_sent(half);
+    volume.fail();
+    device.files.release();
+    await_missing(&device, Some("ead-only"));
+    let (report, code) = doctor(&device);
+    assert_eq!(code, Some(13), "{report}");
+    assert!(broken(&report).contains(&"disk".to_owned()), "{report}");
+    assert!(report.to_string().contains("its file system is read-only"));
+    // Nothing was promised that could not be kept, and nothing is booted meanwhile.
+    assert!(device.cloud.results().is_empty());
+    assert_eq!(device.machine.boot_count(), 1);
+
+    device.machine.lose_power();
+    volume.unmount();
+    volume.mend();
+    device.machine.power_on().unwrap();
+    device.assert_ok(&ids);
+    await_missing(&device, None);
+    assert_eq!(device.cloud.results().len(), 1);
+    assert_eq!(device.json(&["jobs"]).as_array().map(Vec::len), Some(1));
+    device.assert_runs(NEW, "b");
+    device.assert_well();
+}
+
+#[test]
+fn one_flipped_bit_of_a_download_is_told_by_doctor_and_the_download_goes_on_before_it() {
+    let device = Device::online();
+    let release = device.release(NEW, 12 * MIB);
+    // An attempt that ends notes what is there.
+    device
+        .files
+        .fault(&release.name, 1, Fault::CutAfter(10 * MIB));
+    device.files.fault(&release.name, 1, Fault::StallAfter(0));
+    let ids = device.command(&device.order(&release));
+    device.await_requests(&release, 2);
+    device.machine.lose_power();
+    flip_bit(&device, 6 * MIB);
+    let (report, code) = doctor(&device);
+    assert_eq!(
+        (broken(&report), code),
+        (vec!["staged".to_owned()], Some(13)),
+        "{report}"
+    );
+    let good = 4 * MIB + HEADER;
+    let said = format!("only the first {good} are whole");
+    assert!(report.to_string().contains(&said), "{report}");
+    device.files.release();
+    device.machine.power_on().unwrap();
+    device.assert_ok(&ids);
+    let requests = device.files.requests();
+    let offsets: Vec<u64> = requests.iter().map(|request| request.offset).collect();
+    assert!(
+        matches!(offsets[..], [0, again, last] if again > 8 * MIB && last == good),
+        "{offsets:?}"
+    );
+    device.assert_runs(NEW, "b");
+    device.assert_well();
+}
+
+#[test]
+fn one_flipped_bit_of_an_image_that_waits_to_be_installed_keeps_it_from_ever_being_booted() {
+    let device = Device::off("");
+    let ready = device.machine.layout().data().with_file_name("ready");
+    device.configure(
+        "[targets.dock]\n",
+        &format!("[targets.dock]\nready = {{ file = {} }}\n", json!(ready)),
+    );
+    device.switch_on();
+    let order = device.order(&device.release(NEW, 256 * KIB));
+    let ids = device.command(&order);
+    eventually("an image that waits", || {
+        device.json(&["jobs"])[0]["phase"] == "waiting"
+    });
+    device.machine.lose_power();
+    assert_eq!(doctor(&device).1, Some(0));
+    flip_bit(&device, 100 * KIB);
+    let (report, code) = doctor(&device);
+    assert_eq!(
+        (broken(&report), code),
+        (vec!["staged".to_owned()], Some(13)),
+        "{report}"
+    );
+    device.machine.power_on().unwrap();
+    fs::write(&ready, "").unwrap();
+    let end = device.end_of(&ids);
+    assert!(end.status.is_terminal() && end.percent < 100, "{end:?}");
+    let job = &device.json(&["jobs"])[0];
+    assert_eq!(job["phase"], "failed", "{job}");
+    let reason = job["reason"]["text"].as_str().unwrap();
+    assert!(reason.contains("is not what was verified"), "{reason}");
+    let selector = device.machine.selector().unwrap();
+    assert_eq!(
+        (selector.primary.as_str(), selector.slots["b"].state),
+        ("a", SlotState::Bad)
+    );
+    assert_eq!(device.machine.version().as_deref(), Some(OLD));
+    // The same image, asked for again, is fetched where it is damaged and installed.
+    device.update(&order);
+    device.assert_runs(NEW, "b");
+    device.assert_well();
+}
+
+/// Flips one bit of what was written into the slot that does not run.
+fn flip_bit(device: &Device, at: u64) {
+    let path = device.machine.layout().slot("b");
+    let slot = fs::File::options().read(true).write(true).open(path);
+    let slot = slot.unwrap();
+    let mut byte = [0];
+    slot.read_exact_at(&mut byte, at).unwrap();
+    slot.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[test]
+fn a_version_on_trial_is_confirmed_over_a_bit_that_flipped_in_the_page_of_its_job() {
+    let Some((device, volume)) = device(32) else {
+        return;
+    };
+    let well = device.machine.layout().data().with_file_name("well");
+    device.configure(
+        "[targets.dock]\n",
+        &format!(
+            "[targets.dock]\nprobe = [\"/bin/test\", \"-e\", {}]\n",
+            json!(well)
+        ),
+    );
+    device.switch_on();
+    device.command(&device.order(&device.release(NEW, 64 * KIB)));
+    device.machine.await_boots(2, PATIENCE).unwrap();
+    eventually("a version on trial", || {
+        let said = device.cli(&["jobs", "--json"]).end();
+        said.out.contains("\"confirming\"")
+    });
+    device.machine.lose_power();
+    volume.unmount();
+    // On the medium, behind the back of the file system.
+    volume.flip_bit_in(b"\"confirming\"", 3);
+    assert_eq!(doctor(&device).1, Some(13));
+    fs::write(&well, "").unwrap();
+    device.machine.power_on().unwrap();
+    eventually("the confirm", || {
+        device.machine.selector().unwrap().slots["b"].state == SlotState::Good
+    });
+    device.assert_runs(NEW, "b");
+    eventually("the agent tells of the damage", || {
+        status(&device)
+            .is_some_and(|status| status["journal"]["damaged"]["kept"] == "journal.redb.damaged")
+    });
+    // And it is what installs the next one.
+    device.update(&device.order(&device.release("1.3.0", 64 * KIB)));
+    device.assert_runs("1.3.0", "a");
+    device.assert_well();
+}
+
+#[test]
+fn without_space_for_another_version_of_an_adapter_the_old_one_goes_on_and_the_operator_is_told() {
+    let Some((device, volume)) = device(32) else {
+        return;
+    };
+    let built = |name: &str| built_adapter(name).display().to_string();
+    device.configure(&built("dji"), &built("dji-1.0.0"));
+    device.switch_on();
+    volume.fill(0);
+    let next = built("dji-1.1.0");
+    let install = ["adapter", "install", "dji", &next];
+    let said = device.cli(&install).end();
+    assert_ne!(said.code(), Some(0), "{said:?}");
+    assert!(
+        said.err.contains("KiB more in the data directory"),
+        "{said:?}"
+    );
+    let adapter = || device.json(&["status"])["adapters"][0].clone();
+    assert_eq!(adapter()["version"], "1.0.0");
+    device.ping();
+    volume.free();
+    let said = device.cli(&install).end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    assert_eq!(adapter()["version"], "1.1.0");
+    device.ping();
+    device.assert_well();
+}
+
+#[test]
+fn an_adapter_runs_also_where_there_is_no_space_for_its_native_code() {
+    let Some((device, volume)) = device(32) else {
+        return;
+    };
+    device.switch_on();
+    device.machine.lose_power();
+    let cache = volume.at().join("compiled");
+    fs::remove_dir_all(&cache).unwrap();
+    volume.fill(0);
+    let loaded = || device.json(&["status"])["adapters"][0]["loaded"].clone();
+    let start = |count| {
+        device.machine.power_on().unwrap();
+        device.cloud.await_online(count, PATIENCE).unwrap();
+        device.ping();
+        loaded()
+    };
+    assert_ne!(start(2), "cached");
+    let log = fs::read_to_string(device.machine.layout().log()).unwrap();
+    assert!(log.contains("No space left on device"), "{log}");
+    let (report, code) = doctor(&device);
+    assert_eq!(
+        (broken(&report), code),
+        (vec!["disk".to_owned()], Some(13)),
+        "{report}"
+    );
+    assert!(report.to_string().contains("MiB more on its file system"));
+    device.machine.lose_power();
+    volume.free();
+    assert_ne!(start(3), "cached");
+    device.machine.lose_power();
+    assert_eq!(start(4), "cached");
+    device.assert_well();
+}
+
+#[test]
+fn an_image_for_which_there_is_no_space_is_refused_before_it_is_copied_and_fits_when_there_is() {
+    let device = Device::off("");
+    let kit = device.machine.layout().data().with_file_name("kit");
+    let Some(volume) = Volume::mount(&kit, 32) else {
+        return;
+    };
+    let installed = kit.with_file_name("kit-installed");
+    Image::new(OLD, KIB).write(&installed).unwrap();
+    let install = json!(["/bin/sh", "-c", "cp \"$1\" \"$0\"", installed]);
+    let version = json!([
+        "/bin/sh",
+        "-c",
+        "grep -a -m1 ^version= \"$0\" | cut -d= -f2",
+        installed
+    ]);
+    device.configure(
+        "[targets.dock]\n",
+        &format!(
+            "[targets.kit]\nflasher = \"command\"\ndirectory = {}\nprogram = {install}\nversion = {{ command = {version} }}\n\
+             trust = \"unsigned\"\n\n[targets.dock]\n",
+            json!(kit.join("staged"))
+        ),
+    );
+    device.switch_on();
+    volume.fill(4);
+    let release = device.release_unsigned(NEW, 8 * MIB);
+    let path = device.medium(&release);
+    let install = ["install", &path, "--target", "kit", "--version", NEW];
+    let said = device.cli(&install).end();
+    assert_eq!(said.code(), Some(7), "{said:?}");
+    let job = &device.json(&["jobs"])[0];
+    assert_eq!(job["reason"]["code"], "no-space", "{job}");
+    assert_eq!(job["installs"][0]["received"], 0, "{job}");
+    volume.free();
+    let said = device.cli(&install).end();
+    assert_eq!(said.code(), Some(0), "{said:?}");
+    assert_eq!(Image::verify(&installed).unwrap().version, NEW);
+    device.assert_unchanged();
+    device.assert_well();
 }

@@ -127,7 +127,15 @@ impl Store {
     fn keep(&self, component: &[u8]) -> Result<(), String> {
         let place =
             place(&digest_of(component)).ok_or("a digest has another form than it should")?;
-        let failed = |e: std::io::Error| format!("the component cannot be kept: {e}");
+        let failed = |e: std::io::Error| {
+            let needs = component.len().div_ceil(1024);
+            match e.kind() {
+                std::io::ErrorKind::StorageFull => format!(
+                    "the component cannot be kept: {e}; it needs {needs} KiB more in the data directory"
+                ),
+                _ => format!("the component cannot be kept: {e}"),
+            }
+        };
         if self
             .disk
             .read(&place, MAX_COMPONENT)
@@ -140,7 +148,11 @@ impl Store {
             self.disk.create_dir(&directory).map_err(failed)?;
             self.disk.sync_dir(&directory.parent()).map_err(failed)?;
         }
-        self.disk.replace(&place, component).map_err(failed)
+        self.disk.replace(&place, component).map_err(|error| {
+            // What there is of it takes the very space that is missing.
+            let _ = self.disk.remove(&place.with_suffix(".new"));
+            failed(error)
+        })
     }
 
     fn make_ready(&self, adapter: &str, component: &[u8]) -> Result<AdapterSetup, String> {

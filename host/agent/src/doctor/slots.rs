@@ -46,12 +46,16 @@ pub(super) fn look(
         if at_work {
             continue;
         }
-        if let Some(checkpoint) = contents.and_then(|c| c.partials.get(id)) {
+        // What waits to be activated is the whole of what was downloaded, and another matter.
+        let waiting = job.and_then(|job| waits(job, id));
+        if let Some(waiting) = waiting {
+            match assemble::flasher(disk.clone(), target) {
+                Ok(flasher) => staged(report, id, flasher.as_ref(), waiting),
+                Err(error) => report.add("staged", id, State::Broken, error.to_string()),
+            }
+        } else if let Some(checkpoint) = contents.and_then(|c| c.partials.get(id)) {
             let idle = Place::operator(&slots[state.booted.other().index()]);
             partial(report, &disk, id, &idle, checkpoint);
-        }
-        if let (Some(job), Ok(flasher)) = (job, assemble::flasher(disk.clone(), target)) {
-            staged(report, id, flasher.as_ref(), job);
         }
     }
 }
@@ -63,7 +67,10 @@ fn directory(report: &mut Report, disk: &Arc<dyn Disk>, id: &str, place: &Place)
             let found = "its directory is made with the first update";
             report.add("staged", id, State::Note, found);
         }
-        Err(error) => report.add("staged", id, State::Broken, error.to_string()),
+        Err(error) => {
+            let advice = "the agent needs a directory there that it may read and write";
+            report.advise("staged", id, State::Broken, error.to_string(), advice);
+        }
     }
 }
 
@@ -172,32 +179,40 @@ fn first_bad(
     Ok(None)
 }
 
-/// Whether what waits to be activated is what was verified.
-fn staged(report: &mut Report, id: &str, flasher: &dyn Flasher, job: &Job) {
+/// What of a job waits in this target's staging area to be activated.
+fn waits<'a>(job: &'a Job, id: &str) -> Option<&'a otahost_core::job::Staged> {
     let waits = matches!(
         job.phase,
         Phase::Prepared | Phase::Waiting | Phase::Installing | Phase::Activating
     );
-    let installs = job.plan.installs.iter().zip(&job.installs);
-    let of_target = installs.filter(|(asked, _)| waits && asked.target == id);
-    for staged in of_target.filter_map(|(_, state)| state.staged.as_ref()) {
-        let staged = Staged {
-            place: staged.place.clone(),
-            len: staged.len,
-            sha256: staged.sha256.clone(),
-        };
-        match flasher.verify(&staged) {
-            Ok(()) => {
-                let found = format!(
-                    "{} bytes wait in slot {} and are whole",
-                    staged.len, staged.place
-                );
-                report.add("staged", id, State::Whole, found);
-            }
-            Err(error) => {
-                let advice = "the agent reads it back too, and the job fails: have the update asked for again, and look at the medium";
-                report.advise("staged", id, State::Broken, error.to_string(), advice);
-            }
+    let mut installs = job.plan.installs.iter().zip(&job.installs);
+    let (_, state) = installs.find(|(asked, _)| waits && asked.target == id)?;
+    state.staged.as_ref()
+}
+
+/// Whether what waits to be activated is what was verified.
+fn staged(
+    report: &mut Report,
+    id: &str,
+    flasher: &dyn Flasher,
+    waiting: &otahost_core::job::Staged,
+) {
+    let staged = Staged {
+        place: waiting.place.clone(),
+        len: waiting.len,
+        sha256: waiting.sha256.clone(),
+    };
+    match flasher.verify(&staged) {
+        Ok(()) => {
+            let found = format!(
+                "{} bytes wait in slot {} and are whole",
+                staged.len, staged.place
+            );
+            report.add("staged", id, State::Whole, found);
+        }
+        Err(error) => {
+            let advice = "the agent reads it back too, and the job fails: have the update asked for again, and look at the medium";
+            report.advise("staged", id, State::Broken, error.to_string(), advice);
         }
     }
 }
