@@ -10,7 +10,7 @@ use std::sync::Arc;
 use otahost_disk::{Place, RealDisk};
 use otahost_journal::{Journal, Key};
 use otahost_lab::image::Image;
-use otahost_lab::machine::{Machine, MachineSpec, SlotState, built_program, target_dir};
+use otahost_lab::machine::{Machine, MachineSpec, SlotState, built_adapter, built_program};
 use otahost_lab::signing::{Claims, Publisher};
 use otahost_lab::withnox::{Call, DEVICE, HARDWARE, Route, Tag, USER, Withnox};
 use serde_json::{Value, json};
@@ -372,7 +372,7 @@ fn configuration(cloud: &Withnox, tokens: Tokens, dir: &Path) -> String {
     }
     let tell = r#"printf '%s|%s|%s\n' "$1" "$2" "$3" >> "$0""#;
     let alerts = json!(["/bin/sh", "-c", tell, dir.join("alerts")]);
-    let component = target_dir().join("adapters/withnox.wasm");
+    let component = built_adapter("withnox");
     format!(
         r#"
 [links.withnox]

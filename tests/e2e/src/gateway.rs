@@ -11,7 +11,7 @@ use otahost_lab::cloud::Cloud;
 use otahost_lab::files::Files;
 use otahost_lab::ftps::Ftps;
 use otahost_lab::image::{Described, Image};
-use otahost_lab::machine::{Machine, MachineSpec, target_dir};
+use otahost_lab::machine::{Machine, MachineSpec, built_adapter};
 use otahost_lab::mosquitto::Mosquitto;
 use otahost_lab::signing::{Claims, Publisher};
 use otahost_lab::tls::CA_PEM;
@@ -234,7 +234,7 @@ fn tables(of: &Tables<'_>) -> String {
         "cat \"$0\" 2>/dev/null || echo 1.0.0",
         emu.join("current/version")
     ]);
-    let component = |name: &str| json!(target_dir().join(format!("adapters/{name}.wasm")));
+    let component = |name: &str| json!(built_adapter(name));
     let ca = of.dir.join("ca.pem");
     fs::write(&ca, CA_PEM).unwrap();
     let (username, password) = of.withnox.account();

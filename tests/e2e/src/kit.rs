@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use otahost_lab::centre::Centre;
 use otahost_lab::image::{Described, Image};
-use otahost_lab::machine::{Machine, MachineSpec, SlotState, built_program, target_dir};
+use otahost_lab::machine::{Machine, MachineSpec, SlotState, built_adapter, built_program};
 use otahost_lab::signing::{Claims, Publisher};
 use otahost_lab::tls::CA_PEM;
 use serde_json::{Value, json};
@@ -419,7 +419,7 @@ targets = ["kit"]
         password = secret("ftps-password", &spec.password),
         server = spec.server,
         ca = quoted(&ca),
-        component = quoted(&target_dir().join("adapters/kit112.wasm")),
+        component = quoted(&built_adapter("kit112")),
         routes = routes.join(", "),
         listener_lines = spec.listener_lines,
         server_lines = spec.server_lines,

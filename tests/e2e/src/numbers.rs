@@ -12,14 +12,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use otahost_lab::image::{Described, Image};
-use otahost_lab::machine::{Machine, MachineSpec};
+use otahost_lab::machine::{Machine, MachineSpec, built_adapter};
 use otahost_lab::peer::Peer;
 use otahost_lab::proxy::Proxy;
 use otahost_lab::signing::Publisher;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::component;
 use crate::device::{Cli, PATIENCE, Said, eventually};
 
 /// What the factory installed.
@@ -94,7 +93,7 @@ impl Numbers {
         let home = dir.path().join("machine");
         fs::create_dir(&home).unwrap();
         let factory = dir.path().join("rogue.wasm");
-        fs::write(&factory, component("rogue")).unwrap();
+        fs::copy(built_adapter("rogue"), &factory).unwrap();
         let more = format!(
             r#"
 [links.cloud]
@@ -138,14 +137,18 @@ links.cloud.publish = ["rogue/out"]
         });
     }
 
-    /// A release of the adapter, in a build of its own that no cache knows: the same but for a section nobody reads.
+    /// A release of the adapter, in a build of its own that no cache knows: the same but for a section nobody reads. Signed native code
+    /// is in no cache, and stays as it was signed.
     pub fn release(&self, name: &str, build: u64) -> PathBuf {
-        let mut bytes = component(name);
-        let text = build.to_be_bytes();
-        // A custom section: id, size, length of its name, name, content.
-        bytes.extend([0, 6 + 8, 5]);
-        bytes.extend(b"build");
-        bytes.extend(text);
+        let built = built_adapter(name);
+        let mut bytes = fs::read(&built).unwrap();
+        if built.extension().is_some_and(|ending| ending == "wasm") {
+            let text = build.to_be_bytes();
+            // A custom section: id, size, length of its name, name, content.
+            bytes.extend([0, 6 + 8, 5]);
+            bytes.extend(b"build");
+            bytes.extend(text);
+        }
         let path = self.dir.path().join(format!("{name}-{build}.wasm"));
         fs::write(&path, bytes).unwrap();
         path

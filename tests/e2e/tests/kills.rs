@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use otahost_e2e::device::PATIENCE;
 use otahost_e2e::kills;
@@ -20,6 +21,8 @@ use serde_json::json;
 
 /// Runs at the same time: they wait most of theirs.
 const LANES: u64 = 4;
+/// After so many runs it is said how many there were: two hundred take minutes.
+const SAID_EVERY: u64 = 20;
 /// The undisturbed flow takes about this long; kills fall anywhere in it.
 const FLOW_MS: u64 = 4_000;
 const OLD: &str = "1.0.0";
@@ -34,13 +37,19 @@ fn moment(run: u64) -> (u64, bool) {
 #[test]
 fn a_kill_at_any_moment_leaves_one_installed_update_and_one_result() {
     let runs = kills(20);
+    let (began, done) = (Instant::now(), &AtomicU64::new(0));
     thread::scope(|scope| {
         for lane in 0..LANES {
             scope.spawn(move || {
                 let lane_of = Lane::new();
-                (lane..runs)
-                    .step_by(LANES as usize)
-                    .for_each(|run| lane_of.run(run));
+                for run in (lane..runs).step_by(LANES as usize) {
+                    lane_of.run(run);
+                    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    if done % SAID_EVERY == 0 {
+                        let seconds = began.elapsed().as_secs();
+                        println!("{done} of {runs} after {seconds} s");
+                    }
+                }
             });
         }
     });

@@ -22,6 +22,8 @@ pub enum Early {
     Action,
     /// An alert.
     Alert,
+    /// The answer to the operator at the device.
+    Reply,
 }
 
 impl Early {
@@ -34,7 +36,8 @@ impl Early {
             Release::Kept { .. } => Early::Secret,
             Release::Act(..) => Early::Action,
             Release::Alert(_) => Early::Alert,
-            Release::Watched(_) | Release::Reply(..) => return None,
+            Release::Reply(..) => Early::Reply,
+            Release::Watched(_) => return None,
         })
     }
 }

@@ -34,8 +34,16 @@ pub enum Broken {
     MarkFirst,
     /// The look at what is staged before a transfer goes on: what is read back is always right.
     ResumeCheck,
-    /// The read-back of a slot before it is tried.
+    /// The read-back of what is staged before it is tried or delivered.
     ReadBack,
+    /// The look at the boot selector after a mark was set: it is taken to be what it was told.
+    MarkReadBack,
+    /// The look at what runs after a boot: it is always the new one.
+    Standing,
+    /// The comparison of one boot with another: they all have one name.
+    BootId,
+    /// The packet numbers by which a message that comes again is known: they are others.
+    Redelivery,
 }
 
 impl Broken {
@@ -54,7 +62,7 @@ impl Broken {
         }
     }
 
-    /// The dock's flasher, without what it is to leave out.
+    /// A flasher without what it is to leave out.
     pub(super) fn flasher(
         self,
         whole: Arc<dyn Flasher>,
@@ -62,14 +70,16 @@ impl Broken {
         disk: &SimDisk,
     ) -> Arc<dyn Flasher> {
         match self {
-            Broken::StagingSync | Broken::MarkFirst | Broken::ResumeCheck | Broken::ReadBack => {
-                Arc::new(Careless {
-                    broken: self,
-                    whole,
-                    world: world.clone(),
-                    disk: disk.clone(),
-                })
-            }
+            Broken::StagingSync
+            | Broken::MarkFirst
+            | Broken::ResumeCheck
+            | Broken::ReadBack
+            | Broken::Standing => Arc::new(Careless {
+                broken: self,
+                whole,
+                world: world.clone(),
+                disk: disk.clone(),
+            }),
             _ => whole,
         }
     }
@@ -114,11 +124,26 @@ impl Flasher for Careless {
     fn activate(&self, staged: &Staged, work: &Work<'_>) -> Result<Activation, FlashError> {
         self.whole.activate(staged, work)
     }
+    fn delivers(&self) -> bool {
+        self.whole.delivers()
+    }
+    fn takes_its_time(&self) -> bool {
+        self.whole.takes_its_time()
+    }
+    fn deliver(&self, staged: &Staged, work: &Work<'_>) -> Result<(), FlashError> {
+        self.whole.deliver(staged, work)
+    }
     fn standing(&self, staged: &Staged) -> Result<Standing, FlashError> {
-        self.whole.standing(staged)
+        match self.broken {
+            Broken::Standing => Ok(Standing::New { confirmed: false }),
+            _ => self.whole.standing(staged),
+        }
     }
     fn rearm(&self, staged: &Staged) -> Result<(), FlashError> {
         self.whole.rearm(staged)
+    }
+    fn on_trial(&self) -> Result<Option<Staged>, FlashError> {
+        self.whole.on_trial()
     }
     fn confirm(&self, staged: &Staged) -> Result<(), FlashError> {
         self.whole.confirm(staged)

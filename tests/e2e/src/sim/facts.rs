@@ -1,6 +1,6 @@
 //! What a disk says of the past, and may never take back: read from the journal on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use otahost_core::job::Job;
@@ -10,6 +10,13 @@ use otahost_disk::Place;
 use otahost_disk::sim::{Image, SimDisk};
 use otahost_journal::{Journal, Key, from_json};
 use serde_json::Value;
+
+use super::World;
+
+/// The link whose tokens the outer world counts.
+const API: &str = "api";
+/// Virtual milliseconds for which an alert is kept at least, delivered or not.
+const ALERT_KEPT: u64 = 3_600_000;
 
 /// What is known for good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +31,8 @@ pub(super) struct Facts {
     adapters: BTreeMap<String, (String, usize)>,
     /// Numbers of tokens by link and name.
     tokens: BTreeMap<(String, String), u64>,
+    /// Who raised an alert, and its word.
+    alerts: BTreeSet<(String, String)>,
 }
 
 impl Facts {
@@ -77,8 +86,40 @@ impl Facts {
                 let number = number.unwrap_or_default();
                 self.tokens.insert((link.clone(), name.clone()), number);
             }
+            Key::Alert { .. } => {
+                let row = json();
+                let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let alert = (word(&row["source"]), word(&row["alert"]["code"]));
+                self.alerts.insert(alert);
+            }
             _ => {}
         }
+    }
+
+    /// Whatever somebody outside has seen of the device is known here.
+    pub(super) fn stand_behind(&self, world: &World) -> Result<(), String> {
+        let pair = ["access_token", "refresh_token"].map(|name| {
+            let token = self.tokens.get(&(API.to_owned(), name.to_owned()));
+            token.copied().unwrap_or_default()
+        });
+        let [access, refresh] = pair;
+        if access.min(refresh) < world.api.used {
+            return Err(format!(
+                "pair {} of the tokens was used before it was durable: the journal holds {access} and {refresh}",
+                world.api.used
+            ));
+        }
+        for rung in &world.rung {
+            let alert = (rung.source.clone(), rung.code.clone());
+            let is_recent = world.past < rung.at + ALERT_KEPT;
+            if is_recent && !self.alerts.contains(&alert) {
+                return Err(format!(
+                    "{} was told of the alert {:?} of {} before it was durable",
+                    rung.sink, rung.code, rung.source
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What is known later contains all of this, and nothing has gone back.

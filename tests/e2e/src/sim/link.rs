@@ -6,16 +6,21 @@ use tokio::sync::mpsc;
 use super::Delivery;
 use super::outer::{Shared, VirtualTime};
 
+/// By so much, where it has one.
+const RENUMBERED: u16 = 1_000;
+
 #[derive(Debug)]
 pub(super) struct SimLink {
     pub world: Shared,
     pub time: VirtualTime,
+    /// What it delivers again has another number.
+    pub renumbers: bool,
 }
 
 impl Link for SimLink {
     fn start(&self, events: mpsc::Sender<LinkEvent>) -> mpsc::Sender<LinkCommand> {
         let (commands, mut queue) = mpsc::channel(64);
-        let (world, time) = (self.world.clone(), self.time);
+        let (world, time, renumbers) = (self.world.clone(), self.time, self.renumbers);
         tokio::spawn(async move {
             let Some(LinkCommand::Subscribe(_)) = queue.recv().await else {
                 return;
@@ -27,6 +32,11 @@ impl Link for SimLink {
             let (generation, mut waiting) = {
                 let mut world = world.lock().unwrap();
                 world.connections += 1;
+                if renumbers {
+                    for delivery in &mut world.inbox {
+                        delivery.packet += RENUMBERED;
+                    }
+                }
                 (world.connections, world.inbox.clone())
             };
             let up = LinkEvent::Up {

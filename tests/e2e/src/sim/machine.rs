@@ -15,10 +15,10 @@ pub(super) const NAMES: [&str; 2] = ["a", "b"];
 /// Virtual milliseconds after which the dead-man reboots a system in which no agent confirms.
 const DEAD_MAN: u64 = 900_000;
 
-/// A byte that a medium loses while the device is off: once, and only in a slot that must not boot.
+/// A byte that a medium loses while the device is off: once, and in a slot only while that must not boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Damage {
-    /// The slot.
+    /// The slot, or another file that something is staged in.
     pub place: &'static str,
     /// Which byte of it.
     pub offset: usize,
@@ -174,7 +174,7 @@ fn spoil(disk: &SimDisk, world: &mut World, selector: &Value) {
         return;
     };
     let slot = SLOTS.iter().position(|slot| *slot == damage.place);
-    let idle = slot.is_some_and(|slot| selector["slots"][NAMES[slot]]["state"] == "bad");
+    let idle = slot.is_none_or(|slot| selector["slots"][NAMES[slot]]["state"] == "bad");
     let place = Place::operator(damage.place);
     let mut bytes = disk.read_outside(&place).unwrap_or_default();
     if damage.at_served.is_none()

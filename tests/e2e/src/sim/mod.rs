@@ -15,6 +15,7 @@ mod emu;
 mod facts;
 mod files;
 mod folder;
+mod idle;
 mod invariants;
 mod link;
 mod machine;
@@ -24,6 +25,7 @@ mod outer;
 mod read;
 pub mod scenarios;
 mod search;
+mod selector;
 mod story;
 mod vendors;
 mod web;
@@ -133,6 +135,8 @@ impl Scenario {
     fn judge(&self, world: &World, disk: &SimDisk) -> Result<(), String> {
         let image = disk.image(Loss::AllKept);
         let facts = Facts::of(&image)?;
+        invariants::at_rest(world, &image)?;
+        (self.at_rest)(&image)?;
         // Whoever looks into a journal writes to its disk; that is no part of the story.
         (self.promises)(world, &SimDisk::from_image(image))?;
         invariants::at_the_end(world, &facts)

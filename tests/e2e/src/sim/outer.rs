@@ -8,7 +8,6 @@ use otahost_core::model::{ClockQuality, Instant};
 use otahost_disk::sim::SimDisk;
 use otahost_disk::{Disk, Place};
 use otahost_flash::Flasher;
-use otahost_flash::boot::FileSelector;
 use otahost_flash::slots::Slots;
 use otahost_links::Link;
 
@@ -19,7 +18,8 @@ use super::emu::EmuFlasher;
 use super::files::SimSources;
 use super::folder::SimFolder;
 use super::link::SimLink;
-use super::machine::{SELECTOR, SLOTS};
+use super::machine::SLOTS;
+use super::selector::SimSelector;
 use super::web::SimWeb;
 use super::{Broken, Scenario, World};
 
@@ -73,7 +73,7 @@ pub(super) fn platform(
     scenario: &Scenario,
 ) -> Platform {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let selector = FileSelector::new(shared.clone(), Place::operator(SELECTOR));
+    let selector = SimSelector::new(world, disk, scenario.broken == Broken::MarkReadBack);
     let slots: Arc<dyn Flasher> = Arc::new(Slots::new(
         shared.clone(),
         SLOTS.map(Place::operator),
@@ -86,11 +86,12 @@ pub(super) fn platform(
     });
     let vault = Vault::new(scenario.broken == Broken::SecretWait);
     let emu: Arc<dyn Flasher> = Arc::new(EmuFlasher::new(world.clone(), disk.clone()));
+    let emu = scenario.broken.flasher(emu, world, disk);
     Platform {
         disk: shared,
         journal: Place::data("journal.redb"),
         seam: scenario.seam,
-        links: links(world, time, &vault),
+        links: links(world, time, &vault, scenario.broken),
         sources: Arc::new(SimSources {
             world: world.clone(),
             time,
@@ -109,6 +110,7 @@ pub(super) fn platform(
         outside: Arc::new(SimOutside {
             world: world.clone(),
             time,
+            boots_have_one_name: scenario.broken == Broken::BootId,
         }),
         process: String::new(),
         locks: Default::default(),
@@ -116,10 +118,16 @@ pub(super) fn platform(
 }
 
 /// A broker, somebody who calls, an API that is called, and a server with folders.
-fn links(world: &Shared, time: VirtualTime, vault: &Vault) -> BTreeMap<String, Arc<dyn Link>> {
+fn links(
+    world: &Shared,
+    time: VirtualTime,
+    vault: &Vault,
+    broken: Broken,
+) -> BTreeMap<String, Arc<dyn Link>> {
     let cloud: Arc<dyn Link> = Arc::new(SimLink {
         world: world.clone(),
         time,
+        renumbers: broken == Broken::Redelivery,
     });
     let web: Arc<dyn Link> = Arc::new(SimWeb {
         world: world.clone(),
@@ -181,6 +189,7 @@ fn releases() -> Vec<(Vec<u8>, AdapterSetup)> {
 struct SimOutside {
     world: Shared,
     time: VirtualTime,
+    boots_have_one_name: bool,
 }
 
 impl SimOutside {
@@ -193,6 +202,9 @@ impl SimOutside {
 
 impl Outside for SimOutside {
     fn boot_id(&self) -> String {
+        if self.boots_have_one_name {
+            return "boot".into();
+        }
         format!("boot-{}", self.world.lock().unwrap().boots)
     }
     fn now(&self) -> Instant {

@@ -211,6 +211,7 @@ impl Scenario {
                     }
                     let what = format!("{what}{when}");
                     let looked = durable.look(&replay, &image).and_then(|()| {
+                        durable.facts.stand_behind(world)?;
                         invariants::at_rest(world, &image)?;
                         (self.at_rest)(&image)
                     });

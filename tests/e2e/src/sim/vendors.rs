@@ -111,9 +111,8 @@ impl Story {
         world.later.push((When::At(at), delivery));
     }
 
-    /// A camera whose cloud offers this release.
-    pub fn withnox(name: &'static str, release: &Release) -> Self {
-        let mut story = Story::bare(name);
+    /// Adds the adapter for a camera of Withnox's.
+    pub(super) fn add_withnox(&mut self) {
         let config = json!({ "target": "dock", "device_id": 4, "user_id": 9, "hardware_id": 3, "link": "api" });
         let account = [
             ("account_user", Place::Body),
@@ -141,7 +140,14 @@ impl Story {
             &config,
             on(vec![("api", api)], &["dock"]),
         );
-        story.setup().adapters.push(withnox);
+        self.setup().adapters.push(withnox);
+    }
+
+    /// A camera whose cloud offers this release.
+    pub fn withnox(name: &'static str, release: &Release) -> Self {
+        let mut story = Story::bare(name);
+        story.add_withnox();
+        let path = |rest: &str| format!("{WITHNOX}{rest}");
         let file = path(&format!("/firmware/file/4/{FIRMWARE}/9"));
         story.publish_as(&format!("api:{file}"), release);
         story.world().api.offer = Some((FIRMWARE, release.version.into()));
@@ -150,9 +156,8 @@ impl Story {
         story
     }
 
-    /// A kit of the 112 system, whose folder holds this release.
-    pub fn kit112(name: &'static str, release: &Release) -> Self {
-        let mut story = Story::bare(name);
+    /// Adds the adapter for a kit of the 112 system.
+    pub(super) fn add_kit112(&mut self) {
         let config: Value =
             json!({ "kit_id": KIT_ID, "target": "dock", "link": "web", "source": "folder" });
         let web = LinkGrant {
@@ -171,7 +176,13 @@ impl Story {
         };
         let links = vec![("web", web), ("folder", folder)];
         let kit = adapter("kit112", "kit112", &config, on(links, &["dock"]));
-        story.setup().adapters.push(kit);
+        self.setup().adapters.push(kit);
+    }
+
+    /// A kit of the 112 system, whose folder holds this release.
+    pub fn kit112(name: &'static str, release: &Release) -> Self {
+        let mut story = Story::bare(name);
+        story.add_kit112();
         story.publish_as(&format!("folder:/kit-{}.img", release.version), release);
         story
     }

@@ -18,6 +18,9 @@ pub const EPOCH: u64 = 1_780_272_000_000;
 /// Virtual milliseconds from a boot until the operator asks again.
 const ASKS_AGAIN: u64 = 1_000;
 
+/// Packet id of the answer to an announcement.
+const GREETING: u16 = 30_000;
+
 /// Bytes of a publication that are kept.
 const KEPT: usize = 16_000;
 
@@ -97,6 +100,8 @@ pub struct World {
     pub later: Vec<(When, Delivery)>,
     /// Messages that were acknowledged.
     pub acknowledged: u64,
+    /// The cloud accepts the topology that a gateway announces, so that it goes on to say how it is.
+    pub greets: bool,
     /// The broker cannot be reached before this virtual time.
     pub cloud_from: u64,
     /// What the device published with QoS 1, oldest first: topic and payload, of a large one its beginning.
@@ -127,7 +132,9 @@ pub struct World {
     pub ill: Vec<String>,
     /// Versions whose agent is newer and leaves rows of its own.
     pub newer_agents: Vec<String>,
-    /// What the medium does to a slot while the device is off.
+    /// The boot loader does not hear the next time that a slot is marked bad.
+    pub deaf_to_bad: bool,
+    /// What the medium does to what is staged while the device is off.
     pub damage: Option<Damage>,
     /// What the wall clock shows.
     pub clock: WallClock,
@@ -206,6 +213,11 @@ const FINAL: [&str; 5] = ["ok", "failed", "rejected", "canceled", "timeout"];
 impl World {
     /// The device published something.
     pub(super) fn receive(&mut self, topic: String, mut payload: Vec<u8>) {
+        if self.greets
+            && let Some(accepted) = accepted(&topic, &payload)
+        {
+            self.later.push((When::At(0), accepted));
+        }
         // The world is noted at every operation of the disk.
         payload.truncate(KEPT);
         if topic.ends_with("/events")
@@ -320,6 +332,21 @@ impl World {
         }
         self.ready_answers.remove(0)
     }
+}
+
+/// The cloud's answer to an announcement.
+fn accepted(topic: &str, payload: &[u8]) -> Option<Delivery> {
+    let topic = topic
+        .strip_prefix("sys/")?
+        .strip_suffix("/status")
+        .map(|device| format!("sys/{device}/status_reply"))?;
+    let mut message: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    message["data"] = serde_json::json!({ "result": 0 });
+    Some(Delivery {
+        packet: GREETING,
+        topic,
+        payload: message.to_string().into_bytes(),
+    })
 }
 
 fn word(value: &serde_json::Value) -> String {

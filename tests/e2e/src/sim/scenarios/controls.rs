@@ -2,7 +2,7 @@
 
 use otahost::engine::Early;
 
-use super::{dock, emu, named, withnox};
+use super::{adapters, dock, emu, named, requests, withnox};
 use crate::sim::{Broken, Scenario};
 
 /// A mechanism that is left out.
@@ -25,7 +25,7 @@ const fn control(what: &'static str, story: fn() -> Scenario, broken: Broken) ->
 }
 
 /// All of them.
-pub const ALL: [Control; 17] = [
+pub const ALL: [Control; 29] = [
     control(
         "fsync of the journal",
         dock::resumed,
@@ -47,6 +47,16 @@ pub const ALL: [Control; 17] = [
         Broken::FileSync("board-1"),
     ),
     control(
+        "fsync of a staged archive",
+        emu::delivered,
+        Broken::FileSync("/device/emu/artifact"),
+    ),
+    control(
+        "fsync of the record of a delivery",
+        emu::delivered,
+        Broken::FileSync("/device/emu/delivered"),
+    ),
+    control(
         "fsync of the data directory",
         dock::resumed,
         Broken::DirSync("{data}/"),
@@ -60,6 +70,16 @@ pub const ALL: [Control; 17] = [
         "fsync of the archive's directory",
         emu::delivered,
         Broken::DirSync("/device/emu"),
+    ),
+    control(
+        "fsync of the unpacked directory",
+        emu::delivered,
+        Broken::DirSync("/device/emu/a"),
+    ),
+    control(
+        "fsync of a directory in it",
+        emu::delivered,
+        Broken::DirSync("/device/emu/a/d"),
     ),
     control(
         "staging is synced before its checkpoint",
@@ -80,6 +100,31 @@ pub const ALL: [Control; 17] = [
         "what is staged is read back before the switch",
         dock::damaged,
         Broken::ReadBack,
+    ),
+    control(
+        "an archive is read back before it is unpacked",
+        emu::damaged,
+        Broken::ReadBack,
+    ),
+    control(
+        "a mark in the boot selector is read back",
+        dock::deaf,
+        Broken::MarkReadBack,
+    ),
+    control(
+        "what runs is looked at after the boot",
+        dock::rolled_back,
+        Broken::Standing,
+    ),
+    control(
+        "a boot is told from a restart",
+        dock::resumed,
+        Broken::BootId,
+    ),
+    control(
+        "a message that comes again is known",
+        adapters::swapped,
+        Broken::Redelivery,
     ),
     control(
         "a message is acknowledged after its commit",
@@ -108,7 +153,22 @@ pub const ALL: [Control; 17] = [
     ),
     control(
         "a captured secret waits until it is durable",
-        withnox::beside,
+        withnox::beside_slowly,
         Broken::SecretWait,
+    ),
+    control(
+        "a link hears of a secret after its commit",
+        withnox::beside_slowly,
+        Broken::Order(Early::Secret),
+    ),
+    control(
+        "an alert leaves after its commit",
+        requests::alerted,
+        Broken::Order(Early::Alert),
+    ),
+    control(
+        "the operator is answered after the commit",
+        dock::cancelled,
+        Broken::Order(Early::Reply),
     ),
 ];

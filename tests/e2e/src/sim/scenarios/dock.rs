@@ -51,6 +51,22 @@ pub fn two_updates() -> Scenario {
     story.scenario
 }
 
+/// The same with a boot loader that does not hear that the slot of the second update is bad.
+pub fn deaf() -> Scenario {
+    let mut scenario = two_updates();
+    scenario.name = "deaf boot loader";
+    scenario.world.deaf_to_bad = true;
+    scenario.promises = |world, _| match world.endings.get(1) {
+        // Before a byte of what may boot has changed.
+        Some(second) if second.status == "failed" => {
+            let told = ("failed", second.result);
+            ended(world, &[("ok", 0), told], 1, NEW)
+        }
+        _ => ended(world, &[("ok", 0), ("ok", 0)], 0, "1.3.0"),
+    };
+    scenario
+}
+
 /// A dock and its drone, for which the cloud has ordered an update.
 pub fn dock_and_drone(name: &'static str, manner: Manner, dock: Release) -> Story {
     let mut story = Story::new(name);

@@ -3,7 +3,7 @@
 use otahost_core::model::Phase;
 use otahost_disk::sim::SimDisk;
 
-use crate::sim::{NEW, OLD, Scenario, Story, World, check, current, ended, jobs};
+use crate::sim::{Damage, NEW, OLD, Scenario, Story, World, check, current, ended, jobs};
 
 /// A tar of small files.
 pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -103,4 +103,32 @@ pub fn delivered() -> Scenario {
         })
     };
     story.scenario
+}
+
+/// The same with a medium that spoils a byte of a file of the archive, while the device is off.
+pub fn damaged() -> Scenario {
+    let mut scenario = delivered();
+    scenario.name = "emu archive, damaged medium";
+    scenario.world.damage = Some(Damage {
+        place: "/device/emu/artifact",
+        offset: 2_000,
+        at_served: None,
+    });
+    scenario.promises = |world, disk| {
+        let told = world.endings.first();
+        match told.map(|ending| ending.status.as_str()) {
+            // What is staged whole is read back before it is unpacked, and not fetched again.
+            Some("failed") if world.damage.is_some_and(|d| d.at_served.is_some()) => {
+                // Where power goes between the push and the note of it, the device has it, and what is staged is read back once more.
+                let pushed = world.emu.pushes > 0;
+                runs(world, if pushed { NEW } else { OLD })?;
+                check(jobs(disk).len() == 1, || "more than one job".into())
+            }
+            _ => {
+                ended(world, &[("ok", 0)], 0, OLD)?;
+                runs(world, NEW)
+            }
+        }
+    };
+    scenario
 }

@@ -33,16 +33,18 @@ const fn entry(name: &'static str, make: fn() -> Scenario) -> Entry {
 }
 
 /// All of them.
-pub const ALL: [Entry; 18] = [
+pub const ALL: [Entry; 21] = [
     entry("ota_create, resumed", dock::resumed),
     entry("rollback", dock::rolled_back),
     entry("two updates", dock::two_updates),
     entry("two devices", dock::two_devices),
     entry("operator cancel", dock::cancelled),
     entry("damaged medium", dock::damaged),
+    entry("deaf boot loader", dock::deaf),
     entry("offline medium", dock::offline),
     entry("wudun, two phases", wudun::two_phases),
     entry("emu archive", emu::delivered),
+    entry("emu archive, damaged medium", emu::damaged),
     entry("112, FTPS resumed", kit112::updated),
     entry("withnox, tokens rotate", withnox::updated),
     entry("adapter update", adapters::swapped),
@@ -51,6 +53,11 @@ pub const ALL: [Entry; 18] = [
     entry("requests in", requests::counted),
     entry("requests out", requests::called_once),
     entry("alerts", requests::alerted),
+    Entry {
+        name: "withnox, two adapters, slow",
+        make: withnox::beside_slowly,
+        stride: 3,
+    },
     Entry {
         name: "journal grows and shrinks",
         make: journal::grown,

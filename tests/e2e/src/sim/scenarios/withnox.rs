@@ -3,7 +3,7 @@
 use otahost_core::model::Phase;
 use otahost_disk::sim::SimDisk;
 
-use crate::sim::{Boot, Release, Scenario, Story, World, check, jobs};
+use crate::sim::{Boot, Release, SLOW, Scenario, Story, World, check, jobs};
 
 /// The version on offer.
 pub const NEXT: &str = "1.2.0";
@@ -71,7 +71,15 @@ pub fn neighbours(name: &'static str) -> Story {
     story
 }
 
-/// The neighbours as they are.
-pub fn beside() -> Scenario {
-    neighbours("withnox, two adapters").scenario
+/// The neighbours on a disk that is slower than the way to the server, with tokens that live long enough for it.
+pub fn beside_slowly() -> Scenario {
+    let mut story = camera("withnox, two adapters, slow");
+    story.add_linked_rogue("rogue");
+    story.world().api.life = 20_000;
+    for at in (1_000..60_000).step_by(2_000) {
+        let guarded = format!(r#"fetch {{"tag":"{at}","path":"/guarded"}}"#);
+        story.tell(at, "rogue", &guarded);
+    }
+    story.scenario.seam = SLOW;
+    story.scenario
 }

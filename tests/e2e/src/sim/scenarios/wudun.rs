@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use md5::{Digest, Md5};
+use otahost::platform::AdapterSetup;
 use otahost_core::grants::{Grants, LinkGrant};
 use otahost_core::model::{Field, Phase};
 use serde_json::{Value, json};
@@ -15,9 +16,8 @@ const UID: &str = "ems-1";
 const BASE: &str = "v1/user/acme/ems-1";
 const TRACE: &str = "577f5df0-65d6-432d-8aac-06hjkgfg2";
 
-/// An energy management system that is told to take this release.
-fn story(name: &'static str, boot: Boot) -> Story {
-    let mut story = Story::bare(name);
+/// The adapter, for the dock.
+pub(in crate::sim) fn wudun() -> AdapterSetup {
     let cloud = LinkGrant {
         subscribe: vec![format!("{BASE}/ota/+/command")],
         publish: vec![format!("{BASE}/ota/+/result")],
@@ -29,8 +29,13 @@ fn story(name: &'static str, boot: Boot) -> Story {
         targets: vec!["dock".into()],
     };
     let config = json!({ "device_uid": UID, "tenant": "acme" });
-    let wudun = adapter("wudun", "wudun", &config, grants);
-    story.setup().adapters.push(wudun);
+    adapter("wudun", "wudun", &config, grants)
+}
+
+/// An energy management system that is told to take this release.
+fn story(name: &'static str, boot: Boot) -> Story {
+    let mut story = Story::bare(name);
+    story.setup().adapters.push(wudun());
     story.target().attributes = vec![Field {
         name: "source".into(),
         value: "ems_II".into(),
