@@ -76,7 +76,8 @@ impl Artifact {
     }
 }
 
-/// Two slots: loop devices without a cache of their own where the machine has them, else files. All contestants write to the second.
+/// Two slots: loop devices without a cache of their own where the machine has them, else files. All contestants write to the second;
+/// nobody looks into the first, which is small.
 #[derive(Debug)]
 pub(crate) struct Slots {
     /// What they are: for the table.
@@ -89,15 +90,14 @@ impl Slots {
     /// For an image of this size.
     pub(crate) fn make(dir: &Path, size: u64) -> Result<Self, Failed> {
         let files = ["slot-a", "slot-b"].map(|name| dir.join(name));
-        for file in &files {
+        for (file, length) in files.iter().zip([SPARE, size + SPARE]) {
             // Allocated before anybody writes, so that nobody pays for it.
-            let length = (size + SPARE).to_string();
             let made = Command::new("fallocate")
-                .args(["-l", &length])
+                .args(["-l", &length.to_string()])
                 .arg(file)
                 .status();
             if !made.is_ok_and(|status| status.success()) {
-                File::create(file)?.set_len(size + SPARE)?;
+                File::create(file)?.set_len(length)?;
             }
         }
         let mut slots = Slots {

@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use crate::table::{Missing, Sample, Unit};
+use crate::table::{Beside, Missing, Sample, Side};
 use crate::timed::Cost;
+use crate::unit::Unit;
 
 /// Somebody who can do the work.
 pub(crate) trait Contestant {
@@ -23,6 +24,11 @@ pub(crate) trait Contestant {
     fn check(&mut self) -> Result<(), Missing> {
         Ok(())
     }
+
+    /// What else it has to say of itself, at the end.
+    fn more(&self) -> Vec<Beside> {
+        Vec::new()
+    }
 }
 
 /// Has them take turns `rounds` times; gives name and costs of each, in the order given. The first round fills caches and slots, is
@@ -30,7 +36,7 @@ pub(crate) trait Contestant {
 pub(crate) fn compete(
     contestants: &mut [Box<dyn Contestant + '_>],
     rounds: usize,
-) -> Vec<(String, Result<Sample, Missing>)> {
+) -> Vec<(String, Side)> {
     let mut costs: Vec<Result<Vec<Cost>, Missing>> =
         contestants.iter().map(|_| Ok(Vec::new())).collect();
     for round in 0..=rounds {
@@ -61,14 +67,15 @@ pub(crate) fn compete(
             eprintln!("  round {round} of {rounds}: {}", shown.join(", "));
         }
     }
-    let names = contestants.iter().map(|contestant| contestant.name());
-    names
-        .zip(
-            costs
-                .into_iter()
-                .map(|costs| costs.map(|costs| sample(&costs))),
-        )
-        .collect()
+    let told = contestants.iter().zip(costs).map(|(contestant, costs)| {
+        let side = costs.map(|costs| {
+            let mut sample = sample(&costs);
+            sample.beside.extend(contestant.more());
+            sample
+        });
+        (contestant.name(), side)
+    });
+    told.collect()
 }
 
 fn last(costs: &Result<Vec<Cost>, Missing>) -> String {

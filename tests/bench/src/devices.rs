@@ -1,4 +1,4 @@
-//! A device with none, one or four of the shipped adapters, for the rows that look at it when it does nothing.
+//! A device with none, one or all four of the shipped adapters, for the rows that look at it when it does nothing.
 
 use std::fs;
 
@@ -8,7 +8,8 @@ use otahost_lab::withnox::{DEVICE, USER, Withnox};
 use serde_json::json;
 
 use crate::Failed;
-use crate::agent::{Agent, NOBODY, SERIAL, component, free_port, link};
+use crate::agent::{Agent, SERIAL, Spec, component, free_port, link};
+use crate::code::SignedCode;
 
 /// The device, and whom it talks to.
 pub(crate) struct Device {
@@ -20,22 +21,28 @@ pub(crate) struct Device {
     _withnox: Withnox,
 }
 
-impl Device {
-    /// With none, with `dji`, or with all four.
-    pub(crate) fn with(adapters: usize) -> Result<Self, Failed> {
-        Self::run_by(Vec::new(), adapters)
-    }
+/// The shipped adapters. A device with one has the first.
+pub(crate) const ADAPTERS: [&str; 4] = ["dji", "kit112", "withnox", "wudun"];
 
-    /// The same with the agent run by another program.
-    pub(crate) fn run_by(runner: Vec<String>, adapters: usize) -> Result<Self, Failed> {
+impl Device {
+    /// With none, with `dji`, or with all four; with code that was made elsewhere in the components' place.
+    pub(crate) fn new(spec: Spec, code: Option<&SignedCode>) -> Result<Self, Failed> {
         let (broker, withnox) = (Mosquitto::start()?, Withnox::start());
-        let agent = Agent::with(adapters, NOBODY.to_owned(), runner, |dir| {
+        let adapters = spec.adapters;
+        let component = |name: &str| match code {
+            Some(code) => code.dir.join(name),
+            None => component(name),
+        };
+        let agent = Agent::new(spec, |dir| {
             let secret = |name: &str, value: &str| -> Result<String, Failed> {
                 let path = dir.join(name);
                 fs::write(&path, format!("{value}\n"))?;
                 Ok(format!("{{ file = {} }}", json!(path)))
             };
             let mut text = link(broker.port());
+            if let Some(code) = code {
+                text.push_str(&format!("[compiler]\ntrust = [\"{}\"]\n", code.key));
+            }
             if adapters >= 1 {
                 text.push_str(&format!(
                     r#"

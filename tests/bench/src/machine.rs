@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::peers;
+
 /// What is told of it.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -14,6 +16,7 @@ pub(crate) struct Machine {
     system: String,
     disk: String,
     rustc: &'static str,
+    peers: String,
     commit: String,
     date: String,
 }
@@ -47,6 +50,7 @@ impl Machine {
             } else {
                 "release"
             },
+            peers: peers::versions(),
             commit: commit(),
             date: said("date", &["-u", "+%Y-%m-%d"]),
         }
@@ -55,13 +59,14 @@ impl Machine {
     /// In one paragraph.
     pub(crate) fn text(&self) -> String {
         format!(
-            "{}, {} cores, {}; {}; temporary files on {}; profile: {}; commit {}; {}",
+            "{}, {} cores, {}; {}; temporary files on {}; profile: {}; beside {}; commit {}; {}",
             self.processor,
             self.cores,
             self.memory,
             self.system,
             self.disk,
             self.rustc,
+            self.peers,
             self.commit,
             self.date
         )
@@ -71,7 +76,7 @@ impl Machine {
     pub(crate) fn json(&self) -> Value {
         json!({
             "processor": self.processor, "cores": self.cores, "memory": self.memory, "system": self.system, "disk": self.disk,
-            "profile": self.rustc, "commit": self.commit, "date": self.date,
+            "profile": self.rustc, "peers": self.peers, "commit": self.commit, "date": self.date,
         })
     }
 }

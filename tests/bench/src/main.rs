@@ -2,7 +2,7 @@
 //!
 //! Times of one machine say nothing about another, and little about the same one tomorrow. So all contestants take turns, and what
 //! counts is the median of the ratios of neighbouring runs, with their spread. A contestant that fails gives no ratio, and the run
-//! ends with an error. What is no time (bytes, memory, fuel) is told as it is.
+//! ends with an error; the other rows are measured and told all the same. What is no time (bytes, memory, fuel) is told as it is.
 #![allow(
     clippy::cast_precision_loss,
     reason = "counts of a measurement, far below 2^53, become numbers for people"
@@ -11,6 +11,7 @@
 mod agent;
 mod artifact;
 mod client;
+mod code;
 mod contest;
 mod devices;
 mod machine;
@@ -18,11 +19,17 @@ mod peers;
 mod proc;
 mod readme;
 mod rows;
+mod show;
 mod stats;
 mod table;
 mod timed;
+mod unit;
 
+use std::any::Any;
 use std::error::Error;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -31,7 +38,8 @@ use otahost_lab::machine::target_dir;
 use serde_json::json;
 
 use machine::Machine;
-use table::Row;
+use table::{Line, Missing, Row};
+use unit::Unit;
 
 /// Why there is no row.
 pub(crate) type Failed = Box<dyn Error>;
@@ -100,7 +108,30 @@ enum Which {
 }
 
 impl Which {
-    fn measure(self, quick: bool) -> Result<Row, Failed> {
+    /// Its heading in the table.
+    fn title(self) -> &'static str {
+        match self {
+            Which::Install => "A signed image into a slot, verified and synced",
+            Which::Resume => "A line that breaks half-way",
+            Which::Step => "One step in a fresh instance",
+            Which::Command => "MQTT command, durable commit, reply",
+            Which::Rate => "Steps with durable commits, as many as go",
+            Which::Swap => "Another version of an adapter at 1,000 messages a second",
+            Which::Start => "From start to ready",
+            Which::Memory => "Idle memory, adapters from the cache",
+            Which::Emus => "Many devices behind one",
+            Which::Wear => "Wear of the flash",
+            Which::Sizes => "The program, stripped",
+        }
+    }
+
+    /// The word that `--only` takes.
+    fn word(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn measure(self, quick: bool) -> Result<Vec<Line>, Failed> {
         let row = match self {
             Which::Install => rows::install::measure,
             Which::Resume => rows::resume::measure,
@@ -116,6 +147,32 @@ impl Which {
         };
         row(quick)
     }
+
+    /// The row, whatever becomes of it: what ends one loses no other.
+    fn row(self, quick: bool) -> Row {
+        let start = Instant::now();
+        let measured = catch_unwind(AssertUnwindSafe(|| {
+            self.measure(quick).map_err(|e| e.to_string())
+        }))
+        .unwrap_or_else(|panic| Err(said(&*panic)));
+        let lines = measured.unwrap_or_else(|why| {
+            let failed = Err(Missing::Failed(why));
+            vec![Line::of("the whole row", Unit::Count, failed)]
+        });
+        Row {
+            name: self.word(),
+            title: self.title(),
+            lines,
+            took: start.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// What a panic says.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    format!("a panic: {}", text.unwrap_or_default())
 }
 
 fn main() -> ExitCode {
@@ -137,37 +194,54 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failed> {
     let machine = Machine::this();
     println!("{}\n", machine.text());
+    // Gone at the end of the run, as every other temporary directory.
+    let _cache = agent::keep_cache()?;
+    let asked = |which: &&Which| arguments.only.is_empty() || arguments.only.contains(which);
+    let asked: Vec<&Which> = Which::value_variants().iter().filter(asked).collect();
+    let (start, count) = (Instant::now(), asked.len());
     let mut rows = Vec::new();
-    let mut broken = Vec::new();
-    for which in Which::value_variants() {
-        if !arguments.only.is_empty() && !arguments.only.contains(which) {
-            continue;
+    for (n, which) in (1..).zip(asked) {
+        let so_far = start.elapsed().as_secs_f64();
+        eprintln!("{n} of {count}: {}, after {so_far:.0} s", which.word());
+        rows.push(which.row(arguments.quick));
+        if let Some(row) = rows.last() {
+            println!("{}", show::text(row));
         }
-        let start = Instant::now();
-        eprintln!("{which:?}");
-        match which.measure(arguments.quick) {
-            Ok(row) => {
-                if row.failed() {
-                    broken.push(format!("{which:?}: a contestant failed"));
-                }
-                println!("{}", row.text());
-                rows.push(row);
-            }
-            // The others shall be seen all the same.
-            Err(error) => broken.push(format!("{which:?}: {error}")),
-        }
-        eprintln!("  {:.1} s\n", start.elapsed().as_secs_f64());
+        // After every row, so that a run that does not come to its end was not for nothing.
+        write_json(arguments.quick, &machine, &rows)?;
     }
-    let path = target_dir().join("bench.json");
-    let all: Vec<_> = rows.iter().map(Row::json).collect();
-    let report = json!({ "quick": arguments.quick, "machine": machine.json(), "rows": all, "broken": broken });
-    std::fs::write(&path, serde_json::to_vec_pretty(&report)?)?;
-    println!("written to {}", path.display());
-    if !broken.is_empty() {
-        return Err(format!("not everything ran:\n  {}", broken.join("\n  ")).into());
-    }
+    let table = readme::table(&machine, &rows);
+    fs::write(json_path().with_extension("md"), &table)?;
+    println!(
+        "{:.0} s in all; everything is in {}, the table beside it in bench.md",
+        start.elapsed().as_secs_f64(),
+        json_path().display()
+    );
     if arguments.readme {
-        readme::write(&machine, &rows)?;
+        readme::write(&table)?;
     }
+    let broken: Vec<&str> = rows
+        .iter()
+        .filter(|r| r.failed())
+        .map(|r| &*r.name)
+        .collect();
+    if !broken.is_empty() {
+        return Err(format!(
+            "not everything ran: see what FAILED in {}",
+            broken.join(", ")
+        )
+        .into());
+    }
+    Ok(())
+}
+
+fn json_path() -> PathBuf {
+    target_dir().join("bench.json")
+}
+
+fn write_json(quick: bool, machine: &Machine, rows: &[Row]) -> Result<(), Failed> {
+    let rows: Vec<_> = rows.iter().map(Row::json).collect();
+    let report = json!({ "quick": quick, "machine": machine.json(), "rows": rows });
+    fs::write(json_path(), serde_json::to_vec_pretty(&report)?)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ pub(crate) mod shell;
 pub(crate) mod swupdate;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::table::Missing;
 
@@ -22,6 +23,22 @@ pub(crate) fn find(program: &str) -> Result<PathBuf, Missing> {
         .map(|directory| directory.join(program))
         .find(|file| file.is_file())
         .ok_or_else(|| Missing::Absent(format!("{program} is not installed")))
+}
+
+/// The releases of those that Debian packs, for the paragraph about the machine.
+pub(crate) fn versions() -> String {
+    let packages = ["swupdate", "rauc", "curl", "mosquitto", "vsftpd"];
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${Package} ${Version}, "])
+        .args(packages)
+        .stderr(Stdio::null())
+        .output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    match text.trim_end_matches(", ") {
+        "" => "no Debian packages".to_owned(),
+        some => some.to_owned(),
+    }
 }
 
 /// A path in an argument.

@@ -5,20 +5,33 @@ use std::path::Path;
 
 use crate::Failed;
 use crate::machine::Machine;
-use crate::table::{Row, markdown};
+use crate::show::markdown;
+use crate::table::Row;
 
 const BEGIN: &str = "<!-- bench: written by `cargo xtask bench --readme`, not by hand -->";
 const END: &str = "<!-- end of bench -->";
+
+/// What stands below the table: whom its short names stand for.
+const LEGEND: &str = "\
+*script*: `curl`, or `cat` for a file, through `md5sum`, `sha256sum` and `b2sum` at once into `dd conv=fsync`: what we digest, and no more. \
+*SWUpdate*, *RAUC*: as Debian packs them, with their own signatures, into the same slot. *native*: the handler without sandbox and engine, on the \
+same journal and link. *shell*: `mosquitto_sub`, a loop in bash with a synced file, `mosquitto_pub`. *Pulley*: the same step in the interpreter. \
+*×0.80*: ours is 0.80 of theirs. *CPU*: user and system time; *peak*: resident memory of the largest process. *work ×2*: what the value is \
+multiplied by when its work (bytes, adapters, devices) doubles, from the two nearest sizes that were measured.";
+
+/// The table with the machine and the legend.
+pub(crate) fn table(machine: &Machine, rows: &[Row]) -> String {
+    format!("{}.\n\n{}\n\n{LEGEND}", machine.text(), markdown(rows))
+}
 
 /// Writes it.
 ///
 /// # Errors
 /// When the README or its marks are not there.
-pub(crate) fn write(machine: &Machine, rows: &[Row]) -> Result<(), Failed> {
+pub(crate) fn write(table: &str) -> Result<(), Failed> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let text = fs::read_to_string(&path)?;
-    let table = format!("{}.\n\n{}", machine.text(), markdown(rows));
-    fs::write(&path, between(&text, &table)?)?;
+    fs::write(&path, between(&text, table)?)?;
     println!("the table is in README.md");
     Ok(())
 }

@@ -38,6 +38,13 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     Spread::of(values).map_or(f64::NAN, |spread| spread.median)
 }
 
+/// By how much a value grows when the work doubles, from its values at two sizes of the work: 2 where it grows with it, 1 where not at all.
+pub(crate) fn doubling(work: [f64; 2], values: [f64; 2]) -> Option<f64> {
+    let doublings = (work[1] / work[0]).log2();
+    let factor = (values[1] / values[0]).powf(1.0 / doublings);
+    (factor.is_finite() && doublings > 0.0).then_some(factor)
+}
+
 /// The ratios of neighbouring runs. What one side has more of has no neighbour.
 pub(crate) fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
     ours.iter().zip(theirs).map(|(a, b)| a / b).collect()
@@ -61,6 +68,21 @@ mod tests {
         assert_eq!(Spread::of(&[]), None);
         assert_eq!(Spread::of(&[1.0, f64::NAN]), None);
         assert_eq!(Spread::of(&[1.0 / 0.0]), None);
+    }
+
+    #[test]
+    fn what_grows_with_the_work_doubles_with_it() {
+        let near = |found: Option<f64>, wanted: f64| (found.unwrap() - wanted).abs() < 1e-9;
+        assert!(near(doubling([64.0, 512.0], [1.0, 8.0]), 2.0));
+        assert!(near(doubling([64.0, 512.0], [5.0, 5.0]), 1.0));
+        assert!(near(doubling([1.0, 4.0], [1.0, 16.0]), 4.0));
+    }
+
+    #[test]
+    fn without_values_or_without_more_work_nothing_doubles() {
+        assert_eq!(doubling([1.0, 2.0], [0.0, 1.0]), None);
+        assert_eq!(doubling([1.0, 1.0], [1.0, 1.0]), None);
+        assert_eq!(doubling([1.0, 2.0], [f64::NAN, 1.0]), None);
     }
 
     #[test]

@@ -12,6 +12,11 @@ use clap::{Parser, Subcommand};
 
 use stage::{Failed, Show, Stages};
 
+/// The rows of `bench` that look at the builds of `slim`.
+const SLIM_ROWS: [&str; 2] = ["memory", "sizes"];
+/// How often `crash` kills the real agent.
+const KILLS: &str = "200";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
@@ -32,17 +37,21 @@ enum Action {
     Demo,
     /// Everything that has to hold: format, build, lints, documentation, tests.
     Test,
-    /// Cut the power of a simulated device at every disk operation of every story.
+    /// Cut the power of a simulated device at every disk operation of every story, then kill the real agent two hundred times.
     Crash {
-        /// Only stories and negative controls in whose names this stands.
+        /// Only stories and negative controls in whose names this stands; the real agent is left alone.
         #[arg(long)]
         only: Option<String>,
     },
     /// Build the agent without the compiler, look at its size, and run on it what applies.
-    Slim,
+    Slim {
+        /// Only build it, and one with the interpreter alone, as `bench` measures them.
+        #[arg(long)]
+        build_only: bool,
+    },
     /// Measure against the budgets of the design, side by side with the floor.
     Bench {
-        /// Smaller inputs, fewer runs, programs as they are built for tests: shows that it works, not how fast it is.
+        /// Smaller inputs, single runs, programs as they are built for tests: shows that every row runs, not how fast.
         #[arg(long)]
         quick: bool,
         /// Put the table into README.md.
@@ -103,6 +112,9 @@ fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
             // The demo is the main job on real input: it must hold wherever the tests do.
             stages.program("demo", "demo", &[], Show::All)?;
             stages.program("crash, a part", "crash", &["--quick"], Show::All)?;
+            // Whether every row of the table runs, and not how fast.
+            stages.run("peers", setup::peers)?;
+            stages.program("bench, quick", "bench", &["--quick"], Show::All)?;
             // Last, so that cargo's own summary lines stand near the end.
             stages.cargo("tests", &["test", "--workspace"], &[])?;
             stages.summary();
@@ -111,9 +123,27 @@ fn run(action: &Action, stages: &mut Stages) -> Result<(), Failed> {
         Action::Crash { only } => {
             build_programs(stages)?;
             let arguments: Vec<&str> = only.iter().flat_map(|only| ["--only", only]).collect();
-            stages.program("crash", "crash", &arguments, Show::All)
+            stages.program("crash", "crash", &arguments, Show::All)?;
+            if only.is_none() {
+                // Of the whole workspace, so that its dependencies have the features that they were built with just now.
+                stages.cargo(
+                    "the real agent, killed",
+                    &[
+                        "test",
+                        "--workspace",
+                        "--test",
+                        "kills",
+                        "--",
+                        "--nocapture",
+                    ],
+                    &[("OTAHOST_KILLS", KILLS)],
+                )?;
+            }
+            stages.summary();
+            Ok(())
         }
-        Action::Slim => {
+        Action::Slim { build_only: true } => slim::builds(stages),
+        Action::Slim { build_only: false } => {
             build_programs(stages)?;
             slim::all(stages)
         }
@@ -156,6 +186,12 @@ fn bench(stages: &mut Stages, quick: bool, readme: bool, only: &[String]) -> Res
         ],
         &[],
     )?;
+    if only.is_empty() || only.iter().any(|row| SLIM_ROWS.contains(&&**row)) {
+        // Without them these rows say what was not measured, and the others are as good.
+        if let Err(failed) = slim::builds(stages) {
+            eprintln!("\nxtask: {failed}; measuring without it");
+        }
+    }
     stages.program("bench", "../release/bench", &arguments, Show::All)
 }
 

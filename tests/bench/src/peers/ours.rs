@@ -25,8 +25,9 @@ use otahost_transfer::{
 use serde_json::{Value, json};
 
 use crate::contest::Contestant;
-use crate::table::Missing;
+use crate::table::{Beside, Missing};
 use crate::timed::{self, Cost};
+use crate::unit::Unit;
 use crate::{Failed, artifact};
 
 /// Name of the one link.
@@ -79,6 +80,14 @@ impl Contestant for Ours<'_> {
         self.read_back
             .push(said["read_back"].as_f64().unwrap_or(f64::NAN));
         Ok(())
+    }
+
+    fn more(&self) -> Vec<Beside> {
+        vec![Beside {
+            name: "then read back in".to_owned(),
+            unit: Unit::Seconds,
+            values: self.read_back.clone(),
+        }]
     }
 }
 

@@ -12,8 +12,9 @@ use crate::agent::Agent;
 use crate::client::Client;
 use crate::peers::process::Ended;
 use crate::peers::{shell, word};
-use crate::stats::median;
-use crate::table::{Budget, Line, Missing, Row, Sample, Unit};
+use crate::stats::{doubling, median};
+use crate::table::{Line, Missing, Sample};
+use crate::unit::Unit;
 
 /// Of §10 of the design.
 const BUDGET: f64 = 1.2;
@@ -21,6 +22,8 @@ const BUDGET: f64 = 1.2;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// For somebody to come up.
 const START: Duration = Duration::from_secs(120);
+/// Bytes of long commands, one twice the other.
+const LONG: [usize; 2] = [2_048, 4_096];
 /// Who answers, by the first part of their topics.
 const NAMES: [&str; 3] = ["rogue0", "native", "shell"];
 
@@ -28,8 +31,13 @@ const NAMES: [&str; 3] = ["rogue0", "native", "shell"];
 ///
 /// # Errors
 /// When ours fails, or the surroundings do.
-pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
-    let (rounds, commands) = if quick { (2, 10) } else { (9, 100) };
+pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
+    // Whoever starts a program for each reply needs fewer for a steady median.
+    let (rounds, commands) = if quick {
+        (1, [10, 10, 5])
+    } else {
+        (9, [100, 100, 25])
+    };
     let broker = Mosquitto::start()?;
     let dir = tempfile::Builder::new()
         .prefix("otahost-bench-")
@@ -39,15 +47,17 @@ pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
     let native = native(dir.path(), broker.port())?;
     let shell = shell::start(dir.path(), broker.port(), "shell");
     let mut clients: Vec<Result<Client, Missing>> = Vec::new();
-    for name in NAMES {
+    let there = [Ok(()), Ok(()), shell.as_ref().map(|_| ())];
+    for (name, there) in NAMES.into_iter().zip(there) {
+        if let Err(missing) = there {
+            clients.push(Err(missing.clone()));
+            continue;
+        }
         let client = Client::connect(broker.port(), &[format!("{name}/out")])?;
         let listens = client
             .await_listener(&format!("{name}/do"), "count", START)
             .map_err(|e| Missing::Failed(format!("{name}: {e}")));
         clients.push(listens.map(|()| client));
-    }
-    if let Err(missing) = &shell {
-        clients[2] = Err(missing.clone());
     }
     let mut times: [Vec<f64>; 3] = Default::default();
     for round in 0..=rounds {
@@ -56,7 +66,7 @@ pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
             let Ok(client) = &clients[who] else {
                 continue;
             };
-            match round_trips(client, NAMES[who], commands) {
+            match round_trips(client, NAMES[who], "count", commands[who]) {
                 // The first round warms up.
                 Ok(time) if round > 0 => times[who].push(time),
                 Ok(_) => {}
@@ -64,31 +74,33 @@ pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
             }
         }
     }
+    let grown = match &clients[0] {
+        Ok(client) => grown(client, rounds.min(3), commands[0])?,
+        Err(_) => None,
+    };
     drop(native);
-    let [ours, native, shell] = times.map(Sample::new);
-    let mut clients = clients.into_iter();
-    let mut taken = |sample| match clients.next() {
-        Some(Ok(_)) => Ok(sample),
-        Some(Err(missing)) => Err(missing),
-        None => Err(Missing::Failed("it took no part".into())),
-    };
-    let ours = taken(ours).map_err(|missing| format!("ours: {missing:?}"))?;
-    let line = |name: &str, theirs| {
-        let what = "command to reply, with a durable commit between";
-        Line::value(what, Unit::Seconds, ours.clone()).against(name, theirs)
-    };
-    Ok(Row {
-        name: "command",
-        title: "MQTT command, commit, reply",
-        lines: vec![
-            line(
-                "the same handler, native, on the same journal",
-                taken(native),
-            )
-            .within(Budget::Ratio(BUDGET)),
-            line("mosquitto_sub, bash, sync, mosquitto_pub", taken(shell)),
-        ],
-    })
+    let sides = clients.into_iter().zip(times.map(Sample::new));
+    let mut sides = sides.map(|(client, sample)| client.map(|_| sample));
+    let mut next = || sides.next().ok_or("somebody took no part");
+    let what = "from the command to its reply";
+    let line = Line::of(what, Unit::Seconds, next()?)
+        .against("native", next()?)
+        .ratio_at_most(BUDGET)
+        .against("shell", next()?);
+    Ok(vec![line.doubled(grown)])
+}
+
+/// What becomes of the time when commands have twice the bytes.
+fn grown(client: &Client, rounds: usize, commands: usize) -> Result<Option<f64>, Failed> {
+    let mut times: [Vec<f64>; 2] = Default::default();
+    for _ in 0..rounds {
+        for (bytes, times) in LONG.iter().zip(&mut times) {
+            let command = format!("count {}", "x".repeat(*bytes));
+            times.push(round_trips(client, NAMES[0], &command, commands)?);
+        }
+    }
+    let work = LONG.map(|bytes| bytes as f64);
+    Ok(doubling(work, times.map(|times| median(&times))))
 }
 
 /// Starts the native handler, as prefix `native`.
@@ -104,12 +116,12 @@ pub(crate) fn native(dir: &std::path::Path, broker: u16) -> Result<Ended, Failed
 }
 
 /// The median time of so many commands, one after another.
-fn round_trips(client: &Client, name: &str, commands: usize) -> Result<f64, Failed> {
+fn round_trips(client: &Client, name: &str, command: &str, commands: usize) -> Result<f64, Failed> {
     let topic = format!("{name}/do");
     let mut times = Vec::new();
     for _ in 0..commands {
         let start = Instant::now();
-        client.publish(&topic, "count")?;
+        client.publish(&topic, command)?;
         let heard = client.next(PATIENCE)?;
         times.push((heard.at - start).as_secs_f64());
     }

@@ -14,10 +14,13 @@ use serde_json::Value;
 
 use crate::Failed;
 use crate::proc::Process;
-use crate::table::{Budget, Line, Row, Sample, Unit};
+use crate::stats::doubling;
+use crate::table::{Line, Sample};
+use crate::unit::Unit;
 
 /// Of §10 of the design, in bytes: 1,000 updating at once.
 const BUDGET: f64 = 100e6;
+const BUDGET_EMUS: usize = 1_000;
 const UID: &str = "bench";
 /// How long anything may take before the run counts as failed.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -47,29 +50,23 @@ struct Cost {
 ///
 /// # Errors
 /// When something does not run or an update fails: then there is no row.
-pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
+pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
     let (sizes, questions): (&[usize], usize) = if quick {
         (&[1, 10], 5)
     } else {
-        (&[1, 100, 1_000], 400)
+        (&[1, 100, 1_000], 200)
     };
     let mut costs = Vec::new();
     for emus in sizes {
         eprintln!("  {emus} EMUs");
         costs.push(cost(*emus, questions)?);
     }
-    let mut lines: Vec<Line> = costs
-        .iter()
-        .flat_map(|cost| cost.lines(questions))
-        .collect();
-    for pair in costs.windows(2) {
-        lines.extend(growth(&pair[0], &pair[1]));
+    let mut lines = Vec::new();
+    for (n, cost) in costs.iter().enumerate() {
+        let smaller = n.checked_sub(1).and_then(|before| costs.get(before));
+        lines.extend(cost.lines(questions, smaller));
     }
-    Ok(Row {
-        name: "emus",
-        title: "Many devices behind one, updating all at once",
-        lines,
-    })
+    Ok(lines)
 }
 
 fn cost(emus: usize, questions: usize) -> Result<Cost, Failed> {
@@ -151,52 +148,39 @@ fn first_answer(platform: &Platform, base: &str) -> Result<Value, PlatformError>
 }
 
 impl Cost {
-    fn lines(&self, questions: usize) -> Vec<Line> {
-        let value = |what: &str, unit, value: f64| {
-            let what = format!("{} EMUs: {what}", self.emus);
-            Line::value(what, unit, Sample::new(vec![value]))
+    fn lines(&self, questions: usize, smaller: Option<&Cost>) -> Vec<Line> {
+        let emus = self.emus as f64;
+        let grown = |pick: fn(&Cost) -> f64| {
+            let smaller = smaller?;
+            doubling([smaller.emus as f64, emus], [pick(smaller), pick(self)])
         };
-        let asked = format!("{} EMUs: answer to `emu_version`", self.emus);
-        let each = self.asked_cpu / questions as f64;
-        let sample = Sample::new(self.asked.clone()).beside("CPU", Unit::Seconds, vec![each]);
-        let updated = Sample::new(vec![self.updated])
+        let what = |what: &str| match self.emus {
+            1 => format!("1 EMU: {what}"),
+            many => format!("{many} EMUs: {what}"),
+        };
+        let asked = Sample::new(self.asked.clone()).beside(
+            "CPU",
+            Unit::Seconds,
+            vec![self.asked_cpu / questions as f64],
+        );
+        let updated = Sample::one(self.updated)
             .beside("CPU", Unit::Seconds, vec![self.updated_cpu])
-            .beside("written", Unit::Bytes, vec![self.written as f64]);
+            .beside("written", Unit::Bytes, vec![self.written as f64])
+            .beside("for each", Unit::Bytes, vec![self.written as f64 / emus]);
+        let peak = Sample::one(self.peak)
+            .beside("idle", Unit::Bytes, vec![self.idle])
+            .beside("first answer after", Unit::Seconds, vec![self.start]);
+        let memory = Line::value(what("peak RSS meanwhile"), Unit::Bytes, peak)
+            .doubled(grown(|cost| cost.peak));
         vec![
-            value(
-                "from the start to the first answer",
-                Unit::Seconds,
-                self.start,
-            ),
-            Line::value(asked, Unit::Seconds, sample),
-            Line::value(
-                format!("{} EMUs: all updated", self.emus),
-                Unit::Seconds,
-                updated,
-            ),
-            value("resident when idle", Unit::Bytes, self.idle),
-            value("resident at the most", Unit::Bytes, self.peak).within(Budget::Value(BUDGET)),
+            Line::value(what("`emu_version` answered"), Unit::Seconds, asked)
+                .doubled(grown(|cost| cost.asked_cpu)),
+            Line::value(what("all updated at once"), Unit::Seconds, updated)
+                .doubled(grown(|cost| cost.updated)),
+            match self.emus {
+                BUDGET_EMUS => memory.at_most(BUDGET),
+                _ => memory,
+            },
         ]
     }
-}
-
-/// How an answer and a written byte grow with the EMUs.
-fn growth(small: &Cost, large: &Cost) -> Vec<Line> {
-    let more = large.emus as f64 / small.emus as f64;
-    let value = |what: String, value: f64| Line::value(what, Unit::Times, Sample::new(vec![value]));
-    let (few, many) = (small.emus, large.emus);
-    vec![
-        value(
-            format!("CPU of an answer, for each EMU, {many} to {few}"),
-            large.asked_cpu / small.asked_cpu / more,
-        ),
-        value(
-            format!("CPU of an update, {many} to {few}"),
-            large.updated_cpu / small.updated_cpu / more,
-        ),
-        value(
-            format!("bytes written for an update, {many} to {few}"),
-            large.written as f64 / small.written as f64 / more,
-        ),
-    ]
 }

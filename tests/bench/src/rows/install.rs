@@ -17,8 +17,9 @@ use crate::peers::ours::{From, Ours};
 use crate::peers::rauc::{self, Rauc};
 use crate::peers::swupdate::{self, Swupdate};
 use crate::peers::word;
-use crate::stats::median;
-use crate::table::{Budget, Line, Missing, Row, Sample, Unit};
+use crate::stats::{doubling, median};
+use crate::table::{Line, Missing};
+use crate::unit::Unit;
 
 /// Of §10 of the design, for 512 MiB over HTTP: against the script, and against SWUpdate.
 const BUDGETS: [f64; 2] = [1.10, 1.00];
@@ -38,59 +39,48 @@ impl Way {
     fn text(self) -> &'static str {
         match self {
             Way::Http => "over HTTP",
-            Way::Ftps => "over FTPS (vsftpd)",
+            Way::Ftps => "over FTPS",
             Way::File => "from a file",
         }
     }
 }
 
+/// Rounds over HTTP, and over each other way.
+type Rounds = [usize; 2];
+
 /// Measures it.
 ///
 /// # Errors
 /// When ours fails, or the surroundings do.
-pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
-    let sizes: &[(u64, usize)] = if quick {
-        &[(16 * MIB, 1)]
+pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
+    let sizes: &[(u64, Rounds)] = if quick {
+        &[(16 * MIB, [1, 1])]
     } else {
-        &[(64 * MIB, 7), (512 * MIB, 7), (2_048 * MIB, 3)]
+        &[
+            (64 * MIB, [5, 3]),
+            (512 * MIB, [7, 3]),
+            (2_048 * MIB, [3, 2]),
+        ]
     };
     let mut lines = Vec::new();
-    let mut ours: Vec<(u64, Way, f64)> = Vec::new();
+    let mut smaller: Vec<(u64, Way, f64)> = Vec::new();
     for (size, rounds) in sizes {
-        one_size(*size, *rounds, &mut lines, &mut ours)?;
-    }
-    for way in [Way::Http, Way::Ftps, Way::File] {
-        let of_way: Vec<_> = ours.iter().filter(|(_, of, _)| *of == way).collect();
-        for pair in of_way.windows(2) {
-            let [(small, _, first), (large, _, second)] = pair else {
-                continue;
-            };
-            let growth = second / first / (*large as f64 / *small as f64);
-            lines.push(Line::value(
-                format!(
-                    "time for a byte of {} MiB to that of {} MiB, {}",
-                    large / MIB,
-                    small / MIB,
-                    way.text()
-                ),
-                Unit::Times,
-                Sample::new(vec![growth]),
-            ));
+        let of_size = one_size(*size, *rounds)?;
+        let mut larger = Vec::new();
+        for (way, line, took) in of_size {
+            let before = smaller.iter().find(|(_, of, _)| *of == way);
+            lines.push(line.doubled(before.and_then(|(before, _, took_before)| {
+                doubling([*before as f64, *size as f64], [*took_before, took])
+            })));
+            larger.push((*size, way, took));
         }
+        smaller = larger;
     }
-    Ok(Row {
-        name: "install",
-        title: "A signed image into a slot, verified and synced",
-        lines,
-    })
+    Ok(lines)
 }
 
-fn one_size(
-    size: u64,
-    rounds: usize,
-    lines: &mut Vec<Line>,
-    ours: &mut Vec<(u64, Way, f64)>,
-) -> Result<(), Failed> {
+/// One size over all ways: the lines, and what ours took.
+fn one_size(size: u64, rounds: Rounds) -> Result<Vec<(Way, Line, f64)>, Failed> {
     let dir = tempfile::Builder::new()
         .prefix("otahost-bench-")
         .tempdir()?;
@@ -104,7 +94,9 @@ fn one_size(
     let bundle = keys
         .clone()
         .and_then(|keys| rauc::bundle(dir, &keys, &artifact));
+    let mut lines = Vec::new();
     for way in [Way::Http, Way::Ftps, Way::File] {
+        let rounds = rounds[usize::from(way != Way::Http)];
         eprintln!("  {} MiB {}, into {}", size / MIB, way.text(), slots.kind);
         let server = Servers::start(
             way,
@@ -158,20 +150,19 @@ fn one_size(
             Some((_, Err(missing))) => return Err(format!("ours: {missing:?}").into()),
             None => return Err("nobody took part".into()),
         };
-        ours.push((size, way, median(&own.values)));
+        let took = median(&own.values);
+        let what = format!("{} MiB {}", size / MIB, way.text());
+        let mut line = Line::value(what, Unit::Seconds, own);
         for (place, (name, theirs)) in results.enumerate() {
-            let what = format!("{} MiB {}", size / MIB, way.text());
-            let line = Line::value(what, Unit::Seconds, own.clone()).against(name, theirs);
-            let budget = BUDGETS
-                .get(place)
-                .filter(|_| size == BUDGET_SIZE && way == Way::Http);
-            lines.push(match budget {
-                Some(budget) => line.within(Budget::Ratio(*budget)),
-                None => line,
-            });
+            line = line.against(name, theirs);
+            let budget = BUDGETS.get(place);
+            if let Some(budget) = budget.filter(|_| size == BUDGET_SIZE && way == Way::Http) {
+                line = line.ratio_at_most(*budget);
+            }
         }
+        lines.push((way, line, took));
     }
-    Ok(())
+    Ok(lines)
 }
 
 /// Lends a contestant for one contest.

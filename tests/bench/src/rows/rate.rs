@@ -11,8 +11,9 @@ use crate::agent::Agent;
 use crate::client::Client;
 use crate::proc::Process;
 use crate::rows::command::native;
-use crate::stats::median;
-use crate::table::{Line, Row, Sample, Unit};
+use crate::stats::{doubling, median};
+use crate::table::{Line, Sample};
+use crate::unit::Unit;
 
 /// Messages on their way at once for each adapter: enough that none waits, few enough that the broker drops none.
 const WINDOW: usize = 50;
@@ -30,7 +31,7 @@ struct Flood {
 ///
 /// # Errors
 /// When something does not run, or a reply is lost.
-pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
+pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
     let (rounds, messages) = if quick { (1, 200) } else { (5, 4_000) };
     let (one, four) = (ours(1, rounds, messages)?, ours(4, rounds, messages)?);
     let native = {
@@ -47,46 +48,18 @@ pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
             messages,
         )?
     };
-    let line = |what: &str, unit, floods: &[Flood], pick: fn(&Flood) -> f64| {
-        Line::value(what, unit, Sample::new(floods.iter().map(pick).collect()))
+    let sample = |floods: &[Flood]| {
+        let each = |pick: fn(&Flood) -> f64| floods.iter().map(pick).collect::<Vec<f64>>();
+        Sample::new(each(|flood| flood.per_second))
+            .beside("each: CPU", Unit::Seconds, each(|flood| flood.cpu))
+            .beside("written", Unit::Bytes, each(|flood| flood.written))
     };
-    let theirs = |pick: fn(&Flood) -> f64| Ok(Sample::new(native.iter().map(pick).collect()));
-    let each = |floods: &[Flood], pick: fn(&Flood) -> f64| {
-        median(&floods.iter().map(pick).collect::<Vec<_>>())
-    };
-    let name = "native handler";
-    Ok(Row {
-        name: "rate",
-        title: "Steps with durable commits, as many as go",
-        lines: vec![
-            line("steps a second, 1 adapter", Unit::PerSecond, &one, |f| {
-                f.per_second
-            })
-            .against(name, theirs(|f| f.per_second)),
-            line("CPU for a step, 1 adapter", Unit::Seconds, &one, |f| f.cpu)
-                .against(name, theirs(|f| f.cpu)),
-            line("written for a step, 1 adapter", Unit::Bytes, &one, |f| {
-                f.written
-            })
-            .against(name, theirs(|f| f.written)),
-            line("steps a second, 4 adapters", Unit::PerSecond, &four, |f| {
-                f.per_second
-            }),
-            line("CPU for a step, 4 adapters", Unit::Seconds, &four, |f| {
-                f.cpu
-            }),
-            line("written for a step, 4 adapters", Unit::Bytes, &four, |f| {
-                f.written
-            }),
-            Line::value(
-                "steps a second, 4 adapters to 1",
-                Unit::Times,
-                Sample::new(vec![
-                    each(&four, |f| f.per_second) / each(&one, |f| f.per_second),
-                ]),
-            ),
-        ],
-    })
+    let (one, four, native) = (sample(&one), sample(&four), sample(&native));
+    let grown = doubling([1.0, 4.0], [median(&one.values), median(&four.values)]);
+    Ok(vec![
+        Line::value("1 adapter", Unit::PerSecond, one).against("native", Ok(native)),
+        Line::value("4 adapters, together", Unit::PerSecond, four).doubled(grown),
+    ])
 }
 
 fn ours(adapters: usize, rounds: usize, messages: usize) -> Result<Vec<Flood>, Failed> {

@@ -1,51 +1,60 @@
-//! From the start of the process to an agent that is ready: with nothing in the cache, where every adapter has to be compiled, and with
-//! all of them in it.
+//! From the start of the process to an agent that is ready: with all adapters in the cache, and with nothing in it, where every adapter
+//! has to be compiled.
 
 use crate::Failed;
+use crate::agent::Spec;
 use crate::devices::Device;
-use crate::table::{Line, Missing, Row, Sample, Unit};
+use crate::stats::{doubling, median};
+use crate::table::{Line, Sample};
+use crate::unit::Unit;
 
 /// Measures it.
 ///
 /// # Errors
-/// When something does not start.
-pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
-    let rounds = if quick { 1 } else { 7 };
+/// When something does not start, or an adapter does not run.
+pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
+    // Starts from the cache, and starts without it, each on a device of its own.
+    let (rounds, colds) = if quick { (1, 1) } else { (7, 3) };
+    let sizes: &[usize] = if quick { &[4] } else { &[0, 1, 4] };
     let mut lines = Vec::new();
-    let sizes: &[usize] = if quick { &[0, 4] } else { &[0, 1, 4] };
+    let mut one = [f64::NAN; 2];
     for &adapters in sizes {
-        let device = Device::with(adapters)?;
-        let first = device.agent.start()?;
-        let mut again = Vec::new();
-        for _ in 0..rounds {
-            again.push(device.agent.restart()?);
+        eprintln!("  {adapters} adapters");
+        let (mut cold, mut warm) = (Vec::new(), Vec::new());
+        for n in 0..if adapters == 0 { 1 } else { colds } {
+            let spec = Spec {
+                cold: true,
+                ..Spec::of(adapters)
+            };
+            let device = Device::new(spec, None)?;
+            cold.push(device.agent.start()?);
+            device.agent.all_run("compiled: ")?;
+            if n > 0 {
+                continue;
+            }
+            for _ in 0..rounds {
+                warm.push(device.agent.restart()?);
+            }
+            device.agent.all_run("cached")?;
         }
-        let loaded = device.agent.loaded()?;
-        let what = format!("{adapters} adapters");
-        let again = Sample::new(again);
+        let now = [median(&warm), median(&cold)];
+        let grown = |n: usize| match adapters {
+            4 => doubling([1.0, 4.0], [one[n], now[n]]),
+            _ => None,
+        };
+        let line = |what: &str, values| {
+            let what = format!("{adapters} adapters{what}");
+            Line::value(what, Unit::Seconds, Sample::new(values))
+        };
         if adapters == 0 {
-            lines.push(Line::value(what, Unit::Seconds, again));
-            continue;
-        }
-        let from_cache = format!("{what}, from the cache");
-        lines.push(if loaded.iter().all(|how| how == "cached") {
-            Line::value(from_cache, Unit::Seconds, again)
+            lines.push(line("", warm));
         } else {
-            let why = Missing::Absent(format!(
-                "the adapters were loaded otherwise: {}",
-                loaded.join(", ")
-            ));
-            Line::missing(from_cache, Unit::Seconds, why)
-        });
-        lines.push(Line::value(
-            format!("{what}, each compiled first"),
-            Unit::Seconds,
-            Sample::new(vec![first]),
-        ));
+            lines.push(line(", from the cache", warm).doubled(grown(0)));
+            lines.push(line(", each compiled first", cold).doubled(grown(1)));
+        }
+        if adapters == 1 {
+            one = now;
+        }
     }
-    Ok(Row {
-        name: "start",
-        title: "From start to ready",
-        lines,
-    })
+    Ok(lines)
 }

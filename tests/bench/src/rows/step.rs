@@ -1,4 +1,5 @@
-//! One step of each shipped adapter: a fresh instance, a real event in, effects out, on warm native code. No engine and no disk.
+//! One step of each shipped adapter: a fresh instance, a real event in, effects out, on warm code: native, and beside it in the
+//! interpreter. No engine and no disk.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,13 +10,15 @@ use otahost_core::model::{
     ClockQuality, Event, Field, Health, InboundRequest, LinkState, Message, StartReason, Target,
 };
 use otahost_core::view::View;
-use otahost_sandbox::{Adapter, Limits, Sandbox};
+use otahost_sandbox::{Adapter, Limits, Sandbox, Target as CodeTarget, precompile};
 use serde_json::{Value, json};
 
 use crate::Failed;
 use crate::agent::{SERIAL, component};
-use crate::stats::median;
-use crate::table::{Budget, Line, Row, Sample, Unit};
+use crate::code::signed;
+use crate::stats::{doubling, median};
+use crate::table::{Line, Sample};
+use crate::unit::Unit;
 
 /// Of §10 of the design, in seconds.
 const BUDGET: f64 = 60e-6;
@@ -23,7 +26,7 @@ const BUDGET: f64 = 60e-6;
 /// What one adapter is told.
 struct Case {
     adapter: &'static str,
-    what: &'static str,
+    what: String,
     config: Value,
     /// What it was told before.
     before: Vec<Event>,
@@ -36,52 +39,96 @@ struct Case {
 ///
 /// # Errors
 /// When an adapter is not built, or does not take what it is told.
-pub(crate) fn measure(quick: bool) -> Result<Row, Failed> {
-    let (rounds, steps) = if quick { (3, 50) } else { (15, 1_000) };
+pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
+    let size = if quick {
+        Size {
+            rounds: 2,
+            steps: 20,
+        }
+    } else {
+        Size {
+            rounds: 15,
+            steps: 1_000,
+        }
+    };
     let sandbox = Sandbox::new(Limits::default())?;
     let mut lines = Vec::new();
     for case in [dji(), kit112(), withnox()] {
-        let what = format!("{}: {}", case.adapter, case.what);
-        let sample = steps_of(&load(&sandbox, &case)?, &case, rounds, steps)?;
-        lines.push(Line::value(what, Unit::Seconds, sample).within(Budget::Value(BUDGET)));
-    }
-    let case = wudun(10);
-    let adapter = load(&sandbox, &case)?;
-    let what = format!("{}: {}", case.adapter, case.what);
-    let sample = steps_of(&adapter, &case, rounds, steps)?;
-    lines.push(Line::value(what, Unit::Seconds, sample).within(Budget::Value(BUDGET)));
-    let mut times = Vec::new();
-    for case in &[wudun(100), wudun(200)] {
-        let sample = steps_of(&adapter, case, rounds, steps.min(200))?;
-        times.push(median(&sample.values));
-        let what = format!(
-            "{}: the same with {} EMUs",
-            case.adapter,
-            case.targets.len()
+        eprintln!("  {}", case.adapter);
+        lines.push(
+            Loaded::new(&sandbox, &case)?
+                .line(&case, size)?
+                .at_most(BUDGET),
         );
-        lines.push(Line::value(what, Unit::Seconds, sample));
     }
-    lines.push(Line::value(
-        "the same step with twice the EMUs, 200 to 100",
-        Unit::Times,
-        Sample::new(vec![times[1] / times[0]]),
-    ));
-    Ok(Row {
-        name: "step",
-        title: "One step in a fresh instance",
-        lines,
-    })
+    eprintln!("  wudun");
+    let case = wudun(10);
+    let wudun_loaded = Loaded::new(&sandbox, &case)?;
+    lines.push(wudun_loaded.line(&case, size)?.at_most(BUDGET));
+    // Enough devices for the work to show beside what every step costs.
+    let size = Size {
+        steps: size.steps.min(200),
+        ..size
+    };
+    let [few, many] = [wudun(100), wudun(200)];
+    let few_took = median(&wudun_loaded.native(&few, size)?.values);
+    let line = wudun_loaded.line(&many, size)?;
+    let many_took = line
+        .ours
+        .as_ref()
+        .map_or(f64::NAN, |ours| median(&ours.values));
+    lines.push(line.doubled(doubling([100.0, 200.0], [few_took, many_took])));
+    Ok(lines)
 }
 
-fn load(sandbox: &Sandbox, case: &Case) -> Result<Adapter, Failed> {
-    let path = component(case.adapter);
-    let bytes = fs::read(&path)
-        .map_err(|e| format!("{}: {e}; `cargo xtask adapters` builds it", path.display()))?;
-    Ok(sandbox.load(case.adapter, &bytes)?)
+/// How often.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    rounds: usize,
+    steps: usize,
+}
+
+/// An adapter as native code and as code for the interpreter.
+struct Loaded {
+    native: Adapter,
+    interpreted: Adapter,
+}
+
+impl Loaded {
+    fn new(sandbox: &Sandbox, case: &Case) -> Result<Self, Failed> {
+        let path = component(case.adapter);
+        let bytes = fs::read(&path)
+            .map_err(|e| format!("{}: {e}; `cargo xtask adapters` builds it", path.display()))?;
+        let code = precompile(case.adapter, &bytes, CodeTarget::Pulley64)?;
+        let (signature, signers) = signed(&code)?;
+        Ok(Loaded {
+            native: sandbox.load(case.adapter, &bytes)?,
+            interpreted: sandbox
+                .load_signed(case.adapter, &code, &signature, &signers)?
+                .adapter,
+        })
+    }
+
+    fn native(&self, case: &Case, size: Size) -> Result<Sample, Failed> {
+        steps_of(&self.native, case, size)
+    }
+
+    fn line(&self, case: &Case, size: Size) -> Result<Line, Failed> {
+        let native = self.native(case, size)?;
+        // It takes its time, and its median is as steady with fewer.
+        let fewer = Size {
+            steps: (size.steps / 5).max(1),
+            ..size
+        };
+        // Its fuel is the same, by the way both count it.
+        let interpreted = Sample::new(steps_of(&self.interpreted, case, fewer)?.values);
+        let what = format!("{}: {}", case.adapter, case.what);
+        Ok(Line::value(what, Unit::Seconds, native).against("Pulley", Ok(interpreted)))
+    }
 }
 
 /// The median time of one step, for each round.
-fn steps_of(adapter: &Adapter, case: &Case, rounds: usize, steps: usize) -> Result<Sample, Failed> {
+fn steps_of(adapter: &Adapter, case: &Case, size: Size) -> Result<Sample, Failed> {
     let view = Arc::new(view(case));
     let mut state = Vec::new();
     for event in &case.before {
@@ -93,9 +140,9 @@ fn steps_of(adapter: &Adapter, case: &Case, rounds: usize, steps: usize) -> Resu
     let mut middles = Vec::new();
     let mut fuel = 0;
     // The first round warms up.
-    for round in 0..=rounds {
-        let mut times = Vec::with_capacity(steps);
-        for _ in 0..steps {
+    for round in 0..=size.rounds {
+        let mut times = Vec::with_capacity(size.steps);
+        for _ in 0..size.steps {
             let start = Instant::now();
             let handled = adapter.handle(&view, &state, &case.event);
             times.push(start.elapsed().as_secs_f64());
@@ -177,7 +224,7 @@ fn up(link: &str) -> Event {
 fn dji() -> Case {
     Case {
         adapter: "dji",
-        what: "`ota_create`, accepted, its job started",
+        what: "`ota_create` taken, its job started".to_owned(),
         config: json!({ "gateway_sn": SERIAL, "dialect": "autel" }),
         before: vec![started(), up("cloud")],
         event: message(
@@ -191,7 +238,7 @@ fn dji() -> Case {
 fn kit112() -> Case {
     Case {
         adapter: "kit112",
-        what: "`GET /getDeviceInfo`, answered",
+        what: "`GET /getDeviceInfo`, answered".to_owned(),
         config: json!({ "kit_id": "kit", "link": "calls" }),
         before: vec![started()],
         event: Event::Request(InboundRequest {
@@ -212,7 +259,7 @@ fn kit112() -> Case {
 fn withnox() -> Case {
     Case {
         adapter: "withnox",
-        what: "its first start, the cloud asked",
+        what: "its first start, the cloud asked".to_owned(),
         config: json!({ "target": "cam", "device_id": 4, "user_id": 9 }),
         before: vec![],
         event: started(),
@@ -221,12 +268,13 @@ fn withnox() -> Case {
 }
 
 fn wudun(emus: usize) -> Case {
+    let what = format!("`emu_version` of {emus} EMUs");
     let emus = (1..=emus).map(|n| target(&format!("emu-{n}"), "device_id", &n.to_string()));
     let command =
         include_str!("../../../../plugins/wudun/fixtures/wudun_2024_11_emu_version_command.json");
     Case {
         adapter: "wudun",
-        what: "`emu_version` of 10 EMUs, answered",
+        what,
         config: json!({ "device_uid": "test", "tenant": "acme" }),
         before: vec![started()],
         event: message("v1/user/acme/test/ota/emu_version/command".into(), command),
