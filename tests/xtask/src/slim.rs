@@ -15,6 +15,8 @@ const PROGRAM: &str = "target/slim/slim/otahost";
 /// Tables for unwinding would be a sixth of the program, and nothing unwinds in this profile. Only the target's code does without: build
 /// scripts are built for the host, and unwind.
 const FLAGS: &str = "-C force-unwind-tables=no";
+/// Those of std and of the C libraries were built before: they are left out when the program is linked.
+const NO_TABLES: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) *(.gcc_except_table .gcc_except_table.*) } } INSERT BEFORE .text;\n";
 /// What applies to an agent without a compiler: whatever talks to a real agent through an adapter it loads from its configuration. The
 /// rest needs a compiler (`adapter_cache`, `refused_components`: what compiling says and keeps), a component of the test's own or of a
 /// repository (`adapter_set_aside`, `drop_in`, `repository`), or runs in the simulator, which has no such build.
@@ -112,8 +114,16 @@ pub(crate) fn builds(stages: &mut Stages) -> Result<(), Failed> {
 
 fn build(stages: &mut Stages, stage: &str, with: &[&str], program: &str) -> Result<(), Failed> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let root = stages.root().to_owned();
+    let script = root.join("target/slim/no-tables.ld");
+    stages.run("what the linker leaves out", || {
+        fs::create_dir_all(root.join("target/slim"))
+            .and_then(|()| fs::write(&script, NO_TABLES))
+            .map_err(|e| format!("{} cannot be written: {e}", script.display()))
+    })?;
+    let script = format!("link-arg=-Wl,-T,{}", script.display());
     let arguments = [
-        "build",
+        "rustc",
         "--profile",
         "slim",
         "--package",
@@ -123,10 +133,21 @@ fn build(stages: &mut Stages, stage: &str, with: &[&str], program: &str) -> Resu
         &triple,
         "--target-dir",
         "target/slim",
+        "--bin",
+        "otahost",
     ];
-    let arguments = [&arguments[..], with].concat();
+    // Addresses that are moved at the start take few bits each in their packed form, and twenty-four bytes in the other.
+    let to_linker = [
+        "--",
+        "-C",
+        "link-arg=-Wl,-z,pack-relative-relocs",
+        "-C",
+        "link-arg=-Wl,--no-eh-frame-hdr",
+        "-C",
+        &script,
+    ];
+    let arguments = [&arguments[..], with, &to_linker].concat();
     stages.cargo(stage, &arguments, &[("RUSTFLAGS", FLAGS)])?;
-    let root = stages.root().to_owned();
     let built = root.join("target/slim").join(&triple).join("slim/otahost");
     stages.run("put it into its place", || {
         place(&built, &root.join(program))
