@@ -9,7 +9,7 @@ use otahost_lab::ftps::{Answer, Fault, FtpsOptions, REFUSAL_522, Reuse};
 use otahost_lab::image::Image;
 use otahost_lab::webhook::Webhook;
 
-use super::{MIB, PASSWORD, USER, strict_with};
+use super::{MIB, PASSWORD, USER, station, strict_with};
 
 const TOKEN: &str = "Lokum-78-Hook";
 const HOOK_KEY: &str = "Gizli-Adres-5";
@@ -98,6 +98,8 @@ fn a_whole_run_with_its_failures_leaves_no_secret_in_log_journal_results_or_answ
     let stick = kit.release("0.0.24", MIB / 4);
     fs::write(medium.join("update.img"), &stick.bytes).unwrap();
     kit.assert_runs("0.0.24", "a");
+    // Left on the medium a moment after the version runs.
+    station::result(&medium, "update.img");
 
     let mut said: Vec<(String, Vec<u8>)> = [
         &["status"][..],

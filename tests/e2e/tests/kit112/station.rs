@@ -26,7 +26,7 @@ fn at_station(dir: &Path) -> Kit {
 }
 
 /// The result beside a file, once it is there.
-fn result(medium: &Path, name: &str) -> Value {
+pub(crate) fn result(medium: &Path, name: &str) -> Value {
     let path = medium.join(format!("{name}.{DEVICE}.kit.result.json"));
     eventually(&format!("a result of {name}"), || path.exists());
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
