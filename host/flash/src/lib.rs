@@ -190,15 +190,17 @@ pub trait Flasher: Debug + Send + Sync {
     fn begin(&self, resume: bool) -> Result<Box<dyn Stage>, FlashError>;
     /// Ends staging: cuts what is too long, syncs, and names the place.
     fn finish(&self, len: u64, sha256: &str) -> Result<Staged, FlashError>;
-    /// Reads the staged payload back and compares it with what was verified.
+    /// Reads the staged payload back and compares it with what was verified; a target that was handed it already has it, whatever
+    /// became of the staged bytes since.
     fn verify(&self, staged: &Staged) -> Result<(), FlashError>;
     /// True when the payload is handed over before it can be activated ([`Flasher::deliver`]): to a device behind this one, or into a
     /// directory.
     fn delivers(&self) -> bool {
         false
     }
-    /// Hands the verified payload over. What the target runs may change by it only in so far as the target itself decides so. It begins
-    /// from the start each time, whatever an earlier call left behind, and stops when it is told to.
+    /// Hands the verified payload over. What the target runs may change by it only in so far as the target itself decides so. What an
+    /// earlier call left half done begins from the start; what it ended is not done again before staging begins anew. It stops when it
+    /// is told to.
     fn deliver(&self, staged: &Staged, work: &Work<'_>) -> Result<(), FlashError> {
         let _ = (staged, work);
         Ok(())

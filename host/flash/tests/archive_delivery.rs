@@ -175,3 +175,61 @@ fn a_delivery_that_is_told_to_stop_stops_its_program_and_begins_anew_the_next_ti
     bench.flasher().deliver(&staged, &Work::quiet()).unwrap();
     assert_eq!(bench.current()["f"], "1");
 }
+
+/// What power going at the end of handing over leaves, with a medium that spoils the archive then.
+fn spoil(bench: &Bench) {
+    let artifact = bench.path("stage/artifact");
+    let mut bytes = std::fs::read(&artifact).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(artifact, bytes).unwrap();
+}
+
+#[test]
+fn an_archive_that_is_spoilt_after_it_was_handed_over_is_no_failure_and_not_handed_over_again() {
+    let mut bench = Bench::new();
+    let count = bench.path("count");
+    bench.deliver = shell(&format!("echo >> {}", count.display()), LONG);
+    let archive = tar(&[file("f", "1")]);
+    let staged = bench.deliver(&archive).unwrap();
+    spoil(&bench);
+    let again = bench.flasher();
+    again.verify(&staged).unwrap();
+    again.deliver(&staged, &Work::quiet()).unwrap();
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1);
+    assert_eq!(
+        again.standing(&staged),
+        Ok(Standing::New { confirmed: false })
+    );
+    // Another time is another time, also with the same bytes.
+    let anew = bench.stage(&archive);
+    assert_eq!(bench.flasher().standing(&anew), Ok(Standing::NotActivated));
+    spoil(&bench);
+    assert!(matches!(
+        bench.flasher().verify(&anew),
+        Err(FlashError::Corrupt(_))
+    ));
+    bench.stage(&archive);
+    bench.flasher().deliver(&anew, &Work::quiet()).unwrap();
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn an_archive_that_is_spoilt_while_it_is_handed_over_is_left_to_the_target_to_tell() {
+    let mut bench = Bench::new();
+    bench.deliver = shell("echo '{\"percent\": 10}'; exec sleep 3600", LONG);
+    let staged = bench.stage(&tar(&[file("f", "1")]));
+    let followed = Followed::stopping_at(51);
+    let stopped = bench.flasher().deliver(&staged, &work(&followed));
+    assert_eq!(stopped, Err(FlashError::Stopped));
+    bench.deliver = shell("exit 1", LONG);
+    let again = bench.flasher();
+    assert_eq!(again.standing(&staged), Ok(Standing::NotActivated));
+    spoil(&bench);
+    again.verify(&staged).unwrap();
+    // The program is not called with what nobody can vouch for.
+    again.deliver(&staged, &Work::quiet()).unwrap();
+    assert_eq!(
+        again.standing(&staged),
+        Ok(Standing::New { confirmed: false })
+    );
+}

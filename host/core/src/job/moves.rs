@@ -143,10 +143,24 @@ impl Job {
     }
 
     fn read_back(&mut self, now: Instant) -> Applied {
-        self.current = 0;
         self.gate = None;
         self.go(Phase::Installing, now, "reading what is staged back");
-        changed(&[Action::ReadBack])
+        self.read_back_from(0, now)
+    }
+
+    /// What a target has already is not read back: whatever became of the staged bytes since, it has them.
+    fn read_back_from(&mut self, first: usize, now: Instant) -> Applied {
+        let left = self.installs.iter().skip(first);
+        match left.take_while(|state| state.delivered).count() + first {
+            next if next < self.installs.len() => {
+                self.current = next;
+                changed(&[Action::ReadBack])
+            }
+            _ => {
+                self.note(now, "read back");
+                self.deliver_next(now)
+            }
+        }
     }
 
     /// Moves the job. `boot_id` is that of the running system.
@@ -382,15 +396,7 @@ impl Job {
 
     fn installing(&mut self, input: Input, boot_id: &str, now: Instant) -> Applied {
         match input {
-            Input::ReadBack if !self.paused => {
-                if self.current + 1 < self.installs.len() {
-                    self.current += 1;
-                    changed(&[Action::ReadBack])
-                } else {
-                    self.note(now, "read back");
-                    self.deliver_next(now)
-                }
-            }
+            Input::ReadBack if !self.paused => self.read_back_from(self.current + 1, now),
             Input::Working(percent) => self.working(percent),
             Input::Gate(gate) if !self.paused && self.gate == Some(GateAt::Activation) => {
                 self.gate(GateAt::Activation, gate, boot_id, now)

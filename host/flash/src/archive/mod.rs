@@ -7,7 +7,7 @@
 //! | `artifact` | the archive, as it is fetched |
 //! | `a`, `b` | the unpacked directory and the one that is being unpacked |
 //! | `current` | a symbolic link to the one that is whole |
-//! | `delivered` | which archive was handed over last |
+//! | `delivered` | that the staged archive was handed over, or may have been |
 //!
 //! Whenever power goes, `current` leads to a whole directory, the old one or the new one. What a broken attempt left is cleared by the
 //! next one. zip, tar, tar.gz and tar.zst are told apart by their first bytes, and nothing in them leads out of the directory.
@@ -70,11 +70,14 @@ pub struct Archive {
     limits: ArchiveLimits,
 }
 
-/// What was handed over last.
+/// What was handed over since staging began.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Delivered {
     sha256: String,
     confirmed: bool,
+    /// From before the first moment in which the target can have it, to the end of handing over.
+    #[serde(default)]
+    begun: bool,
 }
 
 impl Archive {
@@ -99,6 +102,14 @@ impl Archive {
     fn delivered(&self, staged: &Staged) -> Result<Option<Delivered>, FlashError> {
         let delivered: Option<Delivered> = self.memory().read()?;
         Ok(delivered.filter(|delivered| delivered.sha256 == staged.sha256))
+    }
+
+    fn note(&self, staged: &Staged, begun: bool) -> Result<(), FlashError> {
+        self.memory().write(&Delivered {
+            sha256: staged.sha256.clone(),
+            confirmed: false,
+            begun,
+        })
     }
 
     /// The tree `current` leads to; nothing before the first delivery.
@@ -126,7 +137,6 @@ impl Archive {
 
     /// An empty directory beside the current one. Gives it, and the one it will replace.
     fn clear(&self, disk: &dyn Disk) -> Result<(&'static str, Option<&'static str>), FlashError> {
-        self.memory().forget()?;
         let old = self.current_tree(disk)?;
         let fresh = if old == Some(TREES[0]) {
             TREES[1]
@@ -222,6 +232,8 @@ impl Flasher for Archive {
     }
 
     fn begin(&self, _resume: bool) -> Result<Box<dyn Stage>, FlashError> {
+        // The same archive once more is delivered once more.
+        self.memory().forget()?;
         Ok(Box::new(self.staging.begin()?))
     }
 
@@ -230,7 +242,15 @@ impl Flasher for Archive {
     }
 
     fn verify(&self, staged: &Staged) -> Result<(), FlashError> {
-        self.staging.verify(staged)
+        match self.delivered(staged)? {
+            None => self.staging.verify(staged),
+            Some(Delivered { begun: false, .. }) => Ok(()),
+            Some(Delivered { begun: true, .. }) => match self.staging.verify(staged) {
+                // It cannot be handed over again, and to call it failed would be a lie where the target has it: its version tells.
+                Err(FlashError::Corrupt(_)) => self.note(staged, false),
+                result => result,
+            },
+        }
     }
 
     fn delivers(&self) -> bool {
@@ -238,12 +258,16 @@ impl Flasher for Archive {
     }
 
     fn deliver(&self, staged: &Staged, work: &Work<'_>) -> Result<(), FlashError> {
+        if let Some(Delivered { begun: false, .. }) = self.delivered(staged)? {
+            return Ok(());
+        }
         let disk = self.staging.open().map_err(|error| error.at(CLEAR))?;
         let disk = disk.as_ref();
         goes_on(work, CLEAR, 0)?;
         let (fresh, old) = self.clear(disk).map_err(|error| error.at(CLEAR))?;
         goes_on(work, UNPACK, 0)?;
         self.unpack(disk, fresh, work)
+            .and_then(|()| self.note(staged, true))
             .and_then(|()| self.switch(disk, fresh))
             .map_err(|error| error.at(UNPACK))?;
         if let Some(old) = old
@@ -259,12 +283,7 @@ impl Flasher for Archive {
             goes_on(work, DELIVER, 50)?;
         }
         self.hand_over(work).map_err(|error| error.at(DELIVER))?;
-        self.memory()
-            .write(&Delivered {
-                sha256: staged.sha256.clone(),
-                confirmed: false,
-            })
-            .map_err(|error| error.at(DELIVER))
+        self.note(staged, false).map_err(|error| error.at(DELIVER))
     }
 
     fn takes_its_time(&self) -> bool {
@@ -273,8 +292,8 @@ impl Flasher for Archive {
 
     fn activate(&self, staged: &Staged, _work: &Work<'_>) -> Result<Activation, FlashError> {
         match self.delivered(staged)? {
-            Some(_) => Ok(Activation::Now),
-            None => Err(FlashError::Selector(
+            Some(Delivered { begun: false, .. }) => Ok(Activation::Now),
+            _ => Err(FlashError::Selector(
                 "it was not delivered: something else was, or its record is gone".into(),
             )),
         }
@@ -282,8 +301,12 @@ impl Flasher for Archive {
 
     fn standing(&self, staged: &Staged) -> Result<Standing, FlashError> {
         Ok(match self.delivered(staged)? {
-            Some(Delivered { confirmed, .. }) => Standing::New { confirmed },
-            None => Standing::NotActivated,
+            Some(Delivered {
+                confirmed,
+                begun: false,
+                ..
+            }) => Standing::New { confirmed },
+            _ => Standing::NotActivated,
         })
     }
 

@@ -119,9 +119,10 @@ pub fn damaged() -> Scenario {
         match told.map(|ending| ending.status.as_str()) {
             // What is staged whole is read back before it is unpacked, and not fetched again.
             Some("failed") if world.damage.is_some_and(|d| d.at_served.is_some()) => {
-                // Where power goes between the push and the note of it, the device has it, and what is staged is read back once more.
-                let pushed = world.emu.pushes > 0;
-                runs(world, if pushed { NEW } else { OLD })?;
+                runs(world, OLD)?;
+                check(world.emu.pushes == 0, || {
+                    "handed over, and called failed".into()
+                })?;
                 check(jobs(disk).len() == 1, || "more than one job".into())
             }
             _ => {
