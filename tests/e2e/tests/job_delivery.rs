@@ -36,8 +36,8 @@ fn an_adapter_hears_of_a_delivery_in_its_middle() {
     let url = story.publish_archive(&release());
     let plan = format!(r#"{{"key":"mine","target":"emu","version":"{NEW}","url":"{url}"}}"#);
     story.tell_rogue(When::At(0), &format!("start-job {plan}"));
-    // One report when it begins, one for what it has done so far; the push goes on when the adapter has heard both.
-    story.world().emu.waits_for = Some(("job mine delivering".into(), 2));
+    // One report when it begins, one for what it has done so far; the push waits until the adapter has heard each.
+    story.world().emu.waits_for = Some("job mine delivering".into());
     story.scenario.seam = Seam::Threads;
     story.scenario.told = |world| {
         let output = rogue_output(world);

@@ -29,8 +29,8 @@ pub struct Emu {
     pub away_for: u32,
     /// It goes on with its old version whatever it is given.
     pub stays_old: bool,
-    /// In the middle of a push, wait until this was published so often. Only with a seam of threads.
-    pub waits_for: Option<(String, usize)>,
+    /// In the middle of a push, wait until this was published, and has been twice after it. Only with a seam of threads.
+    pub waits_for: Option<String>,
 }
 
 /// Real time after which nobody waits any more: the test has failed.
@@ -77,8 +77,9 @@ impl EmuFlasher {
             self.disk.read(&directory.join(tree).join("version"), 100)
         };
         let version = read().map_err(|error| FlashError::Program(error.to_string()))?;
+        self.await_published(1);
         work.progress.at("push", 60, Some("board 1"));
-        self.wait();
+        self.await_published(2);
         let emu = &mut self.world.lock().unwrap().emu;
         if emu.away_for > 0 {
             emu.away_for -= 1;
@@ -93,8 +94,9 @@ impl EmuFlasher {
 }
 
 impl EmuFlasher {
-    fn wait(&self) {
-        let Some((wanted, times)) = self.world.lock().unwrap().emu.waits_for.clone() else {
+    /// Waits until what it waits for has been published so many times.
+    fn await_published(&self, times: usize) {
+        let Some(wanted) = self.world.lock().unwrap().emu.waits_for.clone() else {
             return;
         };
         let published = || {

@@ -31,6 +31,7 @@ mod vendors;
 mod web;
 mod world;
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,6 +65,9 @@ use outer::{VirtualTime, platform};
 const MAX_BOOTS: u32 = 20;
 /// Virtual time one boot may take before the run counts as stuck, where the story does not say otherwise.
 const BOOT_TIME: Duration = Duration::from_secs(3_600);
+/// How long threads work while virtual time goes on by [`PACE`] times that.
+const TICK: Duration = Duration::from_millis(1);
+const PACE: u32 = 20;
 /// Starts of the agent in a row that may fail on a disk that made one operation fail.
 const MAX_STARTS: u32 = 3;
 /// Virtual time until the agent is started again.
@@ -186,6 +190,7 @@ impl Scenario {
             tokio::select! {
                 biased;
                 () = power_cut => Ok(Ended::PowerCut),
+                never = keep_pace(self.seam) => match never {},
                 ended = self.keep_running(disk, world, time) => ended,
             }
         };
@@ -293,6 +298,19 @@ impl Scenario {
             },
             notes,
         )
+    }
+}
+
+/// Virtual time that jumps to the next timer whenever the runtime has nothing to do would run away from threads the runtime does not know
+/// of, like those that make digests; so it goes at a pace of theirs where a story has threads.
+async fn keep_pace(seam: Seam) -> Infallible {
+    if seam != Seam::Threads {
+        return std::future::pending().await;
+    }
+    loop {
+        // While this lasts, virtual time stands.
+        seam.run(|| std::thread::sleep(TICK)).await;
+        tokio::time::advance(TICK * PACE).await;
     }
 }
 
