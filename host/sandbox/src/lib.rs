@@ -30,6 +30,7 @@ mod failure;
 mod guest;
 mod how;
 mod limits;
+mod pool;
 mod precompiled;
 mod replay;
 mod sandbox;

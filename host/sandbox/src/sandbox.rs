@@ -17,6 +17,7 @@ use crate::compiled::{EngineId, id};
 use crate::failure::{Failure, FailureKind, LoadError, SandboxError};
 use crate::guest::{Guest, LogLine};
 use crate::limits::Limits;
+use crate::pool::{Places, pooled};
 use crate::precompiled::Target;
 use crate::shape;
 use crate::text::plain;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) id: EngineId,
     limits: Arc<Limits>,
     worlds: Worlds,
+    places: Places,
     ticker: Ticker,
     /// Ticks until the backstop.
     deadline: u64,
@@ -137,7 +139,10 @@ impl Sandbox {
 
 impl Shared {
     fn new(limits: Arc<Limits>, target: Option<Target>) -> Result<Shared, SandboxError> {
-        let engine = engine_for(&limits, target)?;
+        let engine = match target {
+            None => running_engine(&limits)?,
+            target => engine_for(&limits, target)?,
+        };
         let worlds = Worlds::new(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
         let interval =
             (limits.backstop / 10).clamp(Duration::from_millis(1), Duration::from_millis(100));
@@ -156,6 +161,7 @@ impl Shared {
             engine,
             limits,
             worlds,
+            places: Places::new(),
             ticker,
             deadline: u64::try_from(deadline).unwrap_or(u64::MAX / 2),
         })
@@ -347,6 +353,8 @@ impl Adapter {
     ) -> Result<(T, Run), Failure> {
         let shared = &*self.inner.shared;
         let limits = &shared.limits;
+        // Free again when the store is gone.
+        let _place = shared.places.take();
         let mut store = Store::new(&shared.engine, Guest::new(function, view, limits.clone()));
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.passed_bytes);
@@ -453,6 +461,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text.push(DIGITS[usize::from(byte & 15)]);
     }
     text
+}
+
+/// The engine that calls run in.
+fn running_engine(limits: &Limits) -> Result<Engine, SandboxError> {
+    let mut config = config(limits);
+    pooled(&mut config, limits);
+    Engine::new(&config).or_else(|error| {
+        let engine = engine_for(limits, None)?;
+        tracing::warn!(%error, "each call maps memory of its own, which takes longer: the places for calls cannot be had");
+        Ok(engine)
+    })
 }
 
 /// An engine with our settings, in the agent and in the compiler's process alike.

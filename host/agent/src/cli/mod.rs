@@ -4,6 +4,7 @@
 //! one JSON document, or one for each step of `install`.
 
 mod adapters;
+mod allocator;
 mod args;
 #[cfg(feature = "compiler")]
 mod compile;
@@ -58,6 +59,7 @@ pub fn main() -> Exit {
         Command::SalvageChild { from } => return isolation::salvage(*from),
         _ => isolation::begin(),
     }
+    allocator::begin();
     log::start();
     let json = cli.json;
     match execute(&cli) {

@@ -1,5 +1,6 @@
 //! Calls: what comes back, what is stopped, and what is left behind.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -362,6 +363,28 @@ fn calls_run_side_by_side() {
                     assert_eq!(step(&rogue(), "count").state, [1]);
                     assert!(matches!(failure(&rogue(), "trap"), FailureKind::Trap(_)));
                 }
+            });
+        }
+    });
+}
+
+#[test]
+fn more_calls_at_once_than_there_are_places_wait_for_one_and_do_not_fail() {
+    let limits = Limits {
+        handle_fuel: 50_000_000,
+        ..Limits::default()
+    };
+    let adapter = rogue_with(limits);
+    let together = Barrier::new(64);
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                together.wait();
+                assert_eq!(
+                    failure(&adapter, "loop"),
+                    FailureKind::OutOfFuel(50_000_000)
+                );
+                assert_eq!(step(&adapter, "count").state, [1]);
             });
         }
     });
