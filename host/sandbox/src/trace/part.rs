@@ -85,15 +85,21 @@ pub(super) type Parts = Vec<(Digest, Arc<[u8]>)>;
 
 /// Takes a value to pieces.
 pub(super) fn put<T: Serialize + ?Sized>(value: &T, parts: &mut Parts) -> Slot {
-    put_json(json(value), parts)
+    let bytes = json(value);
+    if bytes.len() <= INLINE {
+        return inline(&bytes);
+    }
+    put_bytes(bytes, parts)
 }
 
-/// The same for a value that is JSON already.
-pub(super) fn put_json(json: Vec<u8>, parts: &mut Parts) -> Slot {
-    if json.len() <= INLINE {
-        return inline(&json);
-    }
-    put_bytes(json, parts)
+/// The same for a value that is JSON already; gives its digest too.
+pub(super) fn put_json(json: Vec<u8>, parts: &mut Parts) -> (Slot, Digest) {
+    let digest = Digest::of(&json);
+    let slot = match json.len() {
+        0..=INLINE => inline(&json),
+        _ => put_digested(digest, json.into(), parts),
+    };
+    (slot, digest)
 }
 
 /// A value that hardly any other step has: it stands in the record as long as it is not large.
@@ -113,12 +119,15 @@ fn inline(json: &[u8]) -> Slot {
     Slot::Is(serde_json::from_slice(json).expect("it was just made"))
 }
 
-/// Bytes as they are: a state. They are always a part, because the next step begins with the same.
-pub(super) fn put_bytes(bytes: Vec<u8>, parts: &mut Parts) -> Slot {
-    let digest = Digest::of(&bytes);
+fn put_bytes(bytes: Vec<u8>, parts: &mut Parts) -> Slot {
+    put_digested(Digest::of(&bytes), bytes.into(), parts)
+}
+
+/// Bytes whose digest is known, as a part whatever their length.
+pub(super) fn put_digested(digest: Digest, bytes: Arc<[u8]>, parts: &mut Parts) -> Slot {
     let length = bytes.len();
     if !parts.iter().any(|(known, _)| *known == digest) {
-        parts.push((digest, bytes.into()));
+        parts.push((digest, bytes));
     }
     Slot::Part(digest, length)
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::part::{Digest, Parts, Slot, json, put, put_bytes, put_json, put_own};
+use super::part::{Digest, Parts, Slot, json, put, put_digested, put_json, put_own};
 use super::record::{Brief, Outcome, StepRecord, effect_in_words, event_in_words, sentence};
 use crate::failure::Failure;
 use crate::guest::LogLine;
@@ -73,8 +73,8 @@ pub struct Recording {
     pub(super) parts: Parts,
 }
 
-/// Makes the recordings of one adapter. What its steps have in common, the targets, is taken to pieces once, not with each of them.
-/// Clones share that.
+/// Makes the recordings of one adapter. What its steps have in common, the targets and what the operator has set, is taken to pieces
+/// once, not with each of them. Clones share that.
 #[derive(Clone, Default)]
 pub struct Recorder {
     known: Arc<Mutex<Known>>,
@@ -82,36 +82,54 @@ pub struct Recorder {
 
 #[derive(Default)]
 struct Known {
-    targets: Option<Shared<Vec<Target>>>,
-    judged: Option<Shared<BTreeMap<String, JudgedTarget>>>,
+    targets: Option<Shared<Arc<Vec<Target>>>>,
+    judged: Option<Shared<Arc<BTreeMap<String, JudgedTarget>>>>,
+    config: Option<Shared<String>>,
+    downloads: Option<Shared<Option<Vec<String>>>>,
+    files: Option<Shared<BTreeMap<String, Vec<String>>>>,
+    /// The state that was recorded last: that after a step is the one before the next.
+    state: Option<(Digest, Arc<[u8]>)>,
 }
 
 /// A value, and its slot with the bytes for it.
 struct Shared<T> {
-    value: Arc<T>,
+    value: T,
     slot: Slot,
     parts: Parts,
 }
 
-/// The slot of a value that is shared by many steps. The value is held, so that no other can have its address.
-fn put_shared<T: Serialize>(
-    value: &Arc<T>,
+/// The slot of a value that most steps have in common, made anew when it is not the `same` as the last. The value is held, so that no
+/// other can have its address.
+fn put_shared<T: Clone>(
+    value: &T,
     known: &mut Option<Shared<T>>,
     parts: &mut Parts,
+    same: impl FnOnce(&T, &T) -> bool,
+    put: impl FnOnce(&T, &mut Parts) -> Slot,
 ) -> Slot {
-    let same = known.take().filter(|k| Arc::ptr_eq(&k.value, value));
-    let shared = same.unwrap_or_else(|| {
-        let mut parts = Parts::new();
-        Shared {
-            value: value.clone(),
-            slot: put(&**value, &mut parts),
-            parts,
+    let shared = match known.take() {
+        Some(shared) if same(&shared.value, value) => shared,
+        _ => {
+            let mut parts = Parts::new();
+            Shared {
+                value: value.clone(),
+                slot: put(value, &mut parts),
+                parts,
+            }
         }
-    });
+    };
     parts.extend(shared.parts.iter().cloned());
     let slot = shared.slot.clone();
     *known = Some(shared);
     slot
+}
+
+/// The slot of a state. It is always a part, because the next step begins with the same.
+fn put_state(state: &[u8], known: &mut Known, parts: &mut Parts) -> Slot {
+    let same = known.state.take().filter(|(_, bytes)| **bytes == *state);
+    let (digest, bytes) = same.unwrap_or_else(|| (Digest::of(state), state.into()));
+    known.state = Some((digest, bytes.clone()));
+    put_digested(digest, bytes, parts)
 }
 
 impl fmt::Debug for Recorder {
@@ -133,12 +151,10 @@ impl Recorder {
     ) -> Recording {
         let mut parts = Parts::new();
         let stored_event = put(event, &mut parts);
-        let stored_state = put_bytes(state.to_vec(), &mut parts);
-        let (view, judge) = {
-            // Only what is kept for speed; a panic elsewhere has not harmed it.
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            put_view(view, &mut known, &mut parts)
-        };
+        // Only what is kept for speed; a panic elsewhere has not harmed it.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored_state = put_state(state, &mut known, &mut parts);
+        let (view, judge) = put_view(view, &mut known, &mut parts);
         let (fuel, log) = match outcome {
             Ok(handled) => (handled.fuel, &handled.log),
             Err(failure) => (failure.fuel, &failure.log),
@@ -146,11 +162,11 @@ impl Recorder {
         let outcome = match outcome {
             Ok(handled) => match &handled.result {
                 Ok(step) => {
-                    let effects = json(&step.effects);
+                    let (effects, effects_digest) = put_json(json(&step.effects), &mut parts);
                     StoredOutcome::Step {
-                        effects_digest: Digest::of(&effects),
-                        effects: put_json(effects, &mut parts),
-                        state: put_bytes(step.state.clone(), &mut parts),
+                        effects_digest,
+                        effects,
+                        state: put_state(&step.state, &mut known, &mut parts),
                     }
                 }
                 Err(refusal) => StoredOutcome::Refused(sentence(refusal)),
@@ -160,6 +176,7 @@ impl Recorder {
                 text: sentence(&failure.to_string()),
             },
         };
+        drop(known);
         let stored = Stored {
             component: adapter.digest().into(),
             state_version,
@@ -239,17 +256,22 @@ fn put_view(view: &View, known: &mut Known, parts: &mut Parts) -> (Fields, Field
     let few = targets.len() <= MAX_TARGETS && judged.len() <= MAX_TARGETS;
     let mut fields = Fields::new();
     let mut field = |name: &str, slot: Slot| fields.insert(name.to_owned(), slot);
-    field("now", put(now, parts));
+    field("now", Slot::Is((*now).into()));
     field("clock", put(clock, parts));
-    field("uptime", put(uptime, parts));
+    field("uptime", Slot::Is((*uptime).into()));
     field("boot_id", put(boot_id, parts));
-    field("seed", put_own(seed, parts));
-    field("config", put(config, parts));
+    field("seed", Slot::Is(seed.to_vec().into()));
+    field(
+        "config",
+        put_shared(config, &mut known.config, parts, String::eq, put),
+    );
     field("features", put(features, parts));
     field(
         "targets",
         match few {
-            true => put_shared(targets, &mut known.targets, parts),
+            true => put_shared(targets, &mut known.targets, parts, Arc::ptr_eq, |t, p| {
+                put(&**t, p)
+            }),
             false => Slot::Gone,
         },
     );
@@ -259,18 +281,27 @@ fn put_view(view: &View, known: &mut Known, parts: &mut Parts) -> (Fields, Field
     field(
         "targets",
         match few {
-            true => put_shared(judged, &mut known.judged, parts),
+            true => put_shared(judged, &mut known.judged, parts, Arc::ptr_eq, |t, p| {
+                put(&**t, p)
+            }),
             false => Slot::Gone,
         },
     );
-    field("downloads", put(downloads, parts));
-    field("files", put(files, parts));
+    let known_downloads = &mut known.downloads;
+    field(
+        "downloads",
+        put_shared(downloads, known_downloads, parts, Option::eq, put),
+    );
+    field(
+        "files",
+        put_shared(files, &mut known.files, parts, BTreeMap::eq, put),
+    );
     field("taken", put(taken, parts));
-    field("active", put(active, parts));
-    field("commanded", put(commanded, parts));
-    field("now", put(judged_now, parts));
+    field("active", Slot::Is((*active).into()));
+    field("commanded", Slot::Is((*commanded).into()));
+    field("now", Slot::Is((*judged_now).into()));
     field("clock", put(judged_clock, parts));
-    field("rate", put(rate, parts));
+    field("rate", Slot::Is((*rate).into()));
     (fields, judge)
 }
 
