@@ -283,20 +283,20 @@ impl Engine {
             self.commit(Vec::new(), vec![Release::Settle { link, number }]);
             return;
         }
-        // An idle adapter consumes the message in the commit of its step: the broker is its inbox. A busy one gets a row of its
-        // own, so that it cannot stall what others wait for on the same link.
+        // It is consumed in the commit of its step: until then the broker is the inbox. What waits longer gets a row of its own, so that
+        // it cannot stall what others wait for on the same link.
         if let [only] = takers.as_slice()
-            && self
-                .adapters
-                .get(only)
-                .is_some_and(super::steps::AdapterState::is_idle)
+            && let Some(state) = self.adapters.get(only)
         {
-            let only = only.clone();
-            self.queue(
-                &only,
-                Queued::new(Event::Message(message), Origin::Broker { link, number }),
-            );
-            return;
+            let idle = state.is_idle();
+            if idle || (token.packet != 0 && state.comes_to_it_soon(&message)) {
+                let (only, origin) = (only.clone(), Origin::Broker { link, number });
+                self.queue(&only, Queued::new(Event::Message(message), origin));
+                if !idle {
+                    self.left_with_broker();
+                }
+                return;
+            }
         }
         let (mut changes, mut releases) = (Vec::new(), Vec::new());
         for taker in &takers {

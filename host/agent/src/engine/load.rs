@@ -104,6 +104,7 @@ impl Engine {
             early: None,
             garbage: Vec::new(),
             garbage_due: None,
+            relief_due: None,
             steps_due: None,
             replays: Arc::new(tokio::sync::Semaphore::new(1)),
             rebooting: None,

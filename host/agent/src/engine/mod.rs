@@ -17,6 +17,7 @@ mod early;
 mod facts;
 mod flashing;
 mod gates;
+mod inbox;
 mod inspect;
 mod jobs;
 mod keeping;
@@ -229,6 +230,8 @@ pub struct Engine {
     /// Rows that are of no use any more; deleted with the next commit, or after a while by one of their own.
     garbage: Vec<Key>,
     garbage_due: Option<tokio::time::Instant>,
+    /// When it is looked whether messages have waited with a broker for too long.
+    relief_due: Option<tokio::time::Instant>,
     /// When a commit may take recorded steps along again.
     steps_due: Option<tokio::time::Instant>,
     /// One replay at a time.
@@ -339,6 +342,7 @@ impl Engine {
         self.fire_deadlines(now);
         self.check_vitals(now);
         self.keep_spending(now);
+        self.relieve_brokers(now);
         if self.garbage_due.is_some_and(|due| due <= now) {
             self.commit(Vec::new(), Vec::new());
         }
@@ -352,6 +356,7 @@ impl Engine {
         [
             self.timers.next_due(),
             self.garbage_due,
+            self.relief_due,
             self.next_deadline(),
             self.next_vital(),
             self.next_spending(),

@@ -11,8 +11,9 @@ use otahost_journal::{Change, Key, json};
 use otahost_sandbox::{Failure, Handled, Recording, StepRecord};
 
 use super::calls::Asked;
+use super::inbox::Inbox;
 use super::links::sha256_hex;
-use super::rows::{DeadRow, InboxRow, OutboxRow};
+use super::rows::{DeadRow, OutboxRow};
 use super::standing::Standing;
 use super::swap::{Former, Swap, Versions};
 use super::timers::MAX_TIMERS;
@@ -20,10 +21,6 @@ use super::trace::Trace;
 use super::{Done, Engine, Release};
 use crate::api::ReplayReport;
 
-/// Most messages in one adapter's inbox.
-const MAX_INBOX: usize = 1_000;
-/// Most bytes in one adapter's inbox.
-const MAX_INBOX_BYTES: usize = 1024 * 1024;
 /// Most dead letters of one adapter; the oldest go first.
 const MAX_DEAD: usize = 100;
 /// Most bytes of them.
@@ -59,8 +56,8 @@ pub(super) enum Origin {
 /// An event that waits for its adapter.
 #[derive(Debug, Clone)]
 pub(super) struct Queued {
-    event: Event,
-    origin: Origin,
+    pub(super) event: Event,
+    pub(super) origin: Origin,
     failed_before: bool,
     /// It is the answer to something that a command has led to.
     pub(super) commanded: bool,
@@ -127,11 +124,11 @@ pub(super) struct AdapterState {
     /// Why it starts, as long as no step has taken that.
     pub(super) owed: Option<StartReason>,
     state: Arc<Vec<u8>>,
-    queue: VecDeque<Queued>,
-    running: Option<Queued>,
-    next_inbox: u64,
-    inbox: usize,
-    inbox_bytes: usize,
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) running: Option<Queued>,
+    /// When the running step began, or the last one.
+    pub(super) began: tokio::time::Instant,
+    pub(super) inbox: Inbox,
     /// Messages that found no room while it was set aside.
     pub(super) dropped: u64,
     next_dead: u64,
@@ -167,9 +164,8 @@ impl AdapterState {
             state: Arc::new(Vec::new()),
             queue: VecDeque::new(),
             running: None,
-            next_inbox: 0,
-            inbox: 0,
-            inbox_bytes: 0,
+            began: tokio::time::Instant::now(),
+            inbox: Inbox::default(),
             dropped: 0,
             next_dead: 0,
             dead: VecDeque::new(),
@@ -208,43 +204,6 @@ impl AdapterState {
         self.state = Arc::new(state);
     }
 
-    pub(super) fn restore_inbox(&mut self, n: u64, row: InboxRow) {
-        self.next_inbox = n + 1;
-        self.inbox += 1;
-        let bytes = size(&row);
-        self.inbox_bytes += bytes;
-        let at = row.at;
-        self.queue
-            .push_back(Queued::new(row.event, Origin::Inbox { n, bytes, at }));
-    }
-
-    /// The inbox has room for this one too.
-    pub(super) fn has_room(&self, row: &InboxRow) -> bool {
-        self.inbox < MAX_INBOX && self.inbox_bytes + size(row) <= MAX_INBOX_BYTES
-    }
-
-    /// A message has left the inbox.
-    pub(super) fn left_inbox(&mut self, bytes: usize) {
-        self.inbox = self.inbox.saturating_sub(1);
-        self.inbox_bytes = self.inbox_bytes.saturating_sub(bytes);
-    }
-
-    /// Takes the oldest message out of the inbox; its number.
-    pub(super) fn drop_oldest(&mut self) -> Option<u64> {
-        let oldest = |queued: &Queued| matches!(queued.origin, Origin::Inbox { .. });
-        let index = self.queue.iter().position(oldest)?;
-        let Origin::Inbox { n, bytes, .. } = self.queue.remove(index)?.origin else {
-            return None;
-        };
-        self.left_inbox(bytes);
-        Some(n)
-    }
-
-    /// Messages that wait in the inbox.
-    pub(super) fn waiting(&self) -> u64 {
-        self.inbox as u64
-    }
-
     /// Takes the event that has waited longest.
     pub(super) fn take_first(&mut self) -> Option<Queued> {
         self.queue.pop_front()
@@ -270,11 +229,6 @@ impl AdapterState {
         self.queue.len()
     }
 
-    /// Bytes of the messages in the inbox.
-    pub(super) fn inbox_bytes(&self) -> usize {
-        self.inbox_bytes
-    }
-
     /// Events that were set aside and are still kept.
     pub(super) fn dead_letters(&self) -> u64 {
         self.dead.len() as u64
@@ -283,13 +237,6 @@ impl AdapterState {
 
 fn is_small(record: &StepRecord) -> bool {
     json(record).len() <= MAX_DEAD_RECORD
-}
-
-fn size(row: &InboxRow) -> usize {
-    match &row.event {
-        Event::Message(message) => message.payload.len() + message.topic.len(),
-        _ => 0,
-    }
 }
 
 impl Engine {
@@ -344,71 +291,6 @@ impl Engine {
         state.queue.len() < before
     }
 
-    /// A place in the inbox for a message, and how it is consumed; `None` when it is full.
-    pub(super) fn take_into_inbox(
-        &mut self,
-        adapter: &str,
-        row: &InboxRow,
-    ) -> Option<(u64, Origin)> {
-        let state = self.adapters.get_mut(adapter)?;
-        if !state.has_room(row) {
-            return None;
-        }
-        let (bytes, at) = (size(row), row.at);
-        state.inbox += 1;
-        state.inbox_bytes += bytes;
-        let n = state.next_inbox;
-        state.next_inbox += 1;
-        Some((n, Origin::Inbox { n, bytes, at }))
-    }
-
-    /// Takes the messages that only the broker holds into the inbox, those of the running step and of the queue: a message that came
-    /// later and has a row already would overtake them over a power cut. False when they do not all find room.
-    pub(super) fn keep_order(
-        &mut self,
-        adapter: &str,
-        changes: &mut Vec<Change>,
-        releases: &mut Vec<Release>,
-    ) -> bool {
-        let at = self.now();
-        loop {
-            let Some(state) = self.adapters.get(adapter) else {
-                return false;
-            };
-            let judged = state.judged.iter().map(|(queued, _)| queued);
-            let waiting = judged.chain(&state.running).chain(&state.queue);
-            let first = waiting.into_iter().find_map(|queued| match &queued.origin {
-                Origin::Broker { link, number } => Some((link.clone(), *number, queued)),
-                _ => None,
-            });
-            let Some((link, number, queued)) = first else {
-                return true;
-            };
-            let row = InboxRow {
-                event: queued.event.clone(),
-                at,
-            };
-            let Some((n, origin)) = self.take_into_inbox(adapter, &row) else {
-                return false;
-            };
-            let adapter = adapter.to_owned();
-            let held = Origin::Broker {
-                link: link.clone(),
-                number,
-            };
-            if let Some(state) = self.adapters.get_mut(&adapter) {
-                let judged = state.judged.iter_mut().map(|(queued, _)| queued);
-                let mut waiting = judged.chain(&mut state.running).chain(&mut state.queue);
-                if let Some(queued) = waiting.find(|queued| queued.origin == held) {
-                    queued.origin = origin;
-                }
-            }
-            changes.push(Change::Put(Key::Inbox { adapter, n }, json(&row)));
-            changes.extend(self.remember(&link, number));
-            releases.push(Release::Settle { link, number });
-        }
-    }
-
     pub(super) fn start_steps(&mut self) {
         let ready: Vec<String> = self
             .adapters
@@ -440,6 +322,7 @@ impl Engine {
             let recorder = state.trace.recorder.clone();
             let event = queued.event.clone();
             state.running = Some(queued);
+            state.began = tokio::time::Instant::now();
             let before = state.state.clone();
             let (seam, tell) = (self.platform.seam, self.tell.clone());
             tokio::spawn(async move {
@@ -447,9 +330,11 @@ impl Engine {
                     let outcome = component.handle(&view, &before, &event);
                     let recording =
                         recorder.record(&component, layout, &view, &before, &event, &outcome);
-                    Box::new((outcome, recording))
+                    // The engine may be gone: then nobody waits for this.
+                    let _ = tell.send(Done::Stepped(name, Box::new((outcome, recording))));
                 };
-                let _ = tell.send(Done::Stepped(name, seam.run(step).await));
+                // Told from where it ran: the engine need not wait until this task is woken too.
+                seam.run(step).await;
             });
         }
     }

@@ -1,0 +1,194 @@
+//! Messages that wait for an adapter that is busy.
+//!
+//! For a short time and as long as they are few they stay where they are: with the broker, which is told nothing before the step that
+//! consumes them is durable. Then a message costs no more than its step. But a broker only waits for so many acknowledgements, in the order of
+//! delivery, and then everybody on that link waits: when an adapter does not come to them soon, or they are more, they become rows of
+//! the journal, and the broker is told.
+
+use std::time::Duration;
+
+use otahost_core::model::{Event, Message};
+use otahost_journal::{Change, Key, json};
+
+use super::rows::InboxRow;
+use super::steps::{AdapterState, Origin, Queued};
+use super::{Engine, Release};
+
+/// Most messages in one adapter's inbox.
+const MAX_INBOX: usize = 1_000;
+/// Most bytes in one adapter's inbox.
+const MAX_INBOX_BYTES: usize = 1024 * 1024;
+/// Most messages that stay with the broker behind a busy adapter. Brokers wait for 20 acknowledgements and more.
+const MAX_LEFT: usize = 32;
+/// Most bytes of them.
+const MAX_LEFT_BYTES: usize = 256 * 1024;
+/// How long they stay there while one step lasts. Most steps take a five-hundredth of it.
+const SOON: Duration = Duration::from_millis(50);
+
+/// What is in the journal for an adapter.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    next: u64,
+    count: usize,
+    bytes: usize,
+}
+
+fn size(event: &Event) -> usize {
+    match event {
+        Event::Message(message) => size_of_message(message),
+        _ => 0,
+    }
+}
+
+fn size_of_message(message: &Message) -> usize {
+    message.payload.len() + message.topic.len()
+}
+
+fn is_with_broker(queued: &&Queued) -> bool {
+    matches!(queued.origin, Origin::Broker { .. })
+}
+
+impl AdapterState {
+    pub(super) fn restore_inbox(&mut self, n: u64, row: InboxRow) {
+        let bytes = size(&row.event);
+        self.inbox.next = n + 1;
+        self.inbox.count += 1;
+        self.inbox.bytes += bytes;
+        let at = row.at;
+        self.queue
+            .push_back(Queued::new(row.event, Origin::Inbox { n, bytes, at }));
+    }
+
+    /// The inbox has room for this one too.
+    pub(super) fn has_room(&self, row: &InboxRow) -> bool {
+        self.inbox.count < MAX_INBOX && self.inbox.bytes + size(&row.event) <= MAX_INBOX_BYTES
+    }
+
+    /// A message has left the inbox.
+    pub(super) fn left_inbox(&mut self, bytes: usize) {
+        self.inbox.count = self.inbox.count.saturating_sub(1);
+        self.inbox.bytes = self.inbox.bytes.saturating_sub(bytes);
+    }
+
+    /// Takes the oldest message out of the inbox; its number.
+    pub(super) fn drop_oldest(&mut self) -> Option<u64> {
+        let oldest = |queued: &Queued| matches!(queued.origin, Origin::Inbox { .. });
+        let index = self.queue.iter().position(oldest)?;
+        let Origin::Inbox { n, bytes, .. } = self.queue.remove(index)?.origin else {
+            return None;
+        };
+        self.left_inbox(bytes);
+        Some(n)
+    }
+
+    /// Messages that wait in the inbox.
+    pub(super) fn waiting(&self) -> u64 {
+        self.inbox.count as u64
+    }
+
+    /// Bytes of the messages in the inbox.
+    pub(super) fn inbox_bytes(&self) -> usize {
+        self.inbox.bytes
+    }
+
+    /// A message of the broker's may wait there until this adapter comes to it.
+    pub(super) fn comes_to_it_soon(&self, message: &Message) -> bool {
+        let waiting = self.queue.iter().filter(is_with_broker);
+        let (count, bytes) = waiting
+            .fold((0, size_of_message(message)), |(count, bytes), queued| {
+                (count + 1, bytes + size(&queued.event))
+            });
+        self.runs().is_some() && !self.is_held() && count < MAX_LEFT && bytes <= MAX_LEFT_BYTES
+    }
+}
+
+impl Engine {
+    /// A place in the inbox for a message, and how it is consumed; `None` when it is full.
+    pub(super) fn take_into_inbox(
+        &mut self,
+        adapter: &str,
+        row: &InboxRow,
+    ) -> Option<(u64, Origin)> {
+        let state = self.adapters.get_mut(adapter)?;
+        if !state.has_room(row) {
+            return None;
+        }
+        let (bytes, at) = (size(&row.event), row.at);
+        state.inbox.count += 1;
+        state.inbox.bytes += bytes;
+        let n = state.inbox.next;
+        state.inbox.next += 1;
+        Some((n, Origin::Inbox { n, bytes, at }))
+    }
+
+    /// Takes the messages that only the broker holds into the inbox, those of the running step and of the queue: a message that came
+    /// later and has a row already would overtake them over a power cut. False when they do not all find room.
+    pub(super) fn keep_order(
+        &mut self,
+        adapter: &str,
+        changes: &mut Vec<Change>,
+        releases: &mut Vec<Release>,
+    ) -> bool {
+        let at = self.now();
+        loop {
+            let Some(state) = self.adapters.get(adapter) else {
+                return false;
+            };
+            let judged = state.judged.iter().map(|(queued, _)| queued);
+            let waiting = judged.chain(&state.running).chain(&state.queue);
+            let first = waiting.into_iter().find_map(|queued| match &queued.origin {
+                Origin::Broker { link, number } => Some((link.clone(), *number, queued)),
+                _ => None,
+            });
+            let Some((link, number, queued)) = first else {
+                return true;
+            };
+            let row = InboxRow {
+                event: queued.event.clone(),
+                at,
+            };
+            let Some((n, origin)) = self.take_into_inbox(adapter, &row) else {
+                return false;
+            };
+            let adapter = adapter.to_owned();
+            let held = Origin::Broker {
+                link: link.clone(),
+                number,
+            };
+            if let Some(state) = self.adapters.get_mut(&adapter) {
+                let judged = state.judged.iter_mut().map(|(queued, _)| queued);
+                let mut waiting = judged.chain(&mut state.running).chain(&mut state.queue);
+                if let Some(queued) = waiting.find(|queued| queued.origin == held) {
+                    queued.origin = origin;
+                }
+            }
+            changes.push(Change::Put(Key::Inbox { adapter, n }, json(&row)));
+            changes.extend(self.remember(&link, number));
+            releases.push(Release::Settle { link, number });
+        }
+    }
+
+    /// A message waits with the broker behind a step.
+    pub(super) fn left_with_broker(&mut self) {
+        let due = || tokio::time::Instant::now() + SOON;
+        self.relief_due.get_or_insert_with(due);
+    }
+
+    /// Takes what waits with a broker behind a step that lasts into the inbox.
+    pub(super) fn relieve_brokers(&mut self, now: tokio::time::Instant) {
+        if self.relief_due.is_none_or(|due| due > now) {
+            return;
+        }
+        let waits = |state: &AdapterState| state.queue.iter().any(|queued| is_with_broker(&queued));
+        let waiting = self.adapters.iter().filter(|(_, state)| waits(state));
+        let (late, soon): (Vec<_>, Vec<_>) =
+            waiting.partition(|(_, state)| state.began + SOON <= now);
+        let late: Vec<String> = late.into_iter().map(|(name, _)| name.clone()).collect();
+        self.relief_due = (!soon.is_empty()).then(|| now + SOON);
+        for adapter in late {
+            let (mut changes, mut releases) = (Vec::new(), Vec::new());
+            self.keep_order(&adapter, &mut changes, &mut releases);
+            self.commit(changes, releases);
+        }
+    }
+}
