@@ -233,3 +233,48 @@ fn an_archive_that_is_spoilt_while_it_is_handed_over_is_left_to_the_target_to_te
         Ok(Standing::New { confirmed: false })
     );
 }
+
+#[test]
+fn a_program_that_fails_has_not_handed_over_whatever_becomes_of_the_archive_then() {
+    let mut bench = Bench::new();
+    bench.deliver = shell("exit 1", LONG);
+    let staged = bench.stage(&tar(&[file("f", "1")]));
+    bench
+        .flasher()
+        .deliver(&staged, &Work::quiet())
+        .unwrap_err();
+    spoil(&bench);
+    assert!(matches!(
+        bench.flasher().verify(&staged),
+        Err(FlashError::Corrupt(_))
+    ));
+}
+
+#[test]
+fn what_an_agent_delivered_before_it_forgot_at_staging_is_activated_and_delivered_anew() {
+    let mut bench = Bench::new();
+    let count = bench.path("count");
+    bench.deliver = shell(&format!("echo >> {}", count.display()), LONG);
+    let staged = bench.stage(&tar(&[file("f", "1")]));
+    let record = format!(r#"{{"sha256":"{}","confirmed":false}}"#, staged.sha256);
+    std::fs::write(bench.path("stage/delivered"), record).unwrap();
+    let flasher = bench.flasher();
+    assert_eq!(
+        flasher.standing(&staged),
+        Ok(Standing::New { confirmed: false })
+    );
+    flasher.activate(&staged, &Work::quiet()).unwrap();
+    // A job that has not delivered yet does not take it for its own.
+    flasher.deliver(&staged, &Work::quiet()).unwrap();
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1);
+    std::fs::write(
+        bench.path("stage/delivered"),
+        format!(r#"{{"sha256":"{}","confirmed":true}}"#, staged.sha256),
+    )
+    .unwrap();
+    spoil(&bench);
+    assert!(matches!(
+        flasher.verify(&staged),
+        Err(FlashError::Corrupt(_))
+    ));
+}

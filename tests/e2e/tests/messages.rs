@@ -42,10 +42,7 @@ fn acknowledged_unanswered(scenario: &Scenario) -> u64 {
     let (run, worlds) = scenario.record(Controls::default());
     run.verdict.unwrap();
     let before = worlds.iter().filter(|world| counts(world).is_empty());
-    before
-        .map(|world| u64::try_from(world.acknowledged).unwrap())
-        .max()
-        .unwrap()
+    before.map(|world| world.acknowledged).max().unwrap()
 }
 
 #[test]

@@ -18,11 +18,13 @@ use super::{Engine, Release};
 const MAX_INBOX: usize = 1_000;
 /// Most bytes in one adapter's inbox.
 const MAX_INBOX_BYTES: usize = 1024 * 1024;
-/// Most messages that stay with the broker behind a busy adapter. Brokers wait for 20 acknowledgements and more.
+/// Most messages that stay with the broker behind a busy adapter that has the link to itself.
 const MAX_LEFT: usize = 32;
+/// The same for one that shares it. Brokers wait for 20 acknowledgements (mosquitto's `max_inflight_messages`) and more.
+const MAX_LEFT_OF_SHARED: usize = 10;
 /// Most bytes of them.
 const MAX_LEFT_BYTES: usize = 256 * 1024;
-/// How long they stay there while one step lasts. Most steps take a five-hundredth of it.
+/// How long they stay there. Most steps take a five-hundredth of it.
 const SOON: Duration = Duration::from_millis(50);
 
 /// What is in the journal for an adapter.
@@ -92,13 +94,23 @@ impl AdapterState {
     }
 
     /// A message of the broker's may wait there until this adapter comes to it.
-    pub(super) fn comes_to_it_soon(&self, message: &Message) -> bool {
+    pub(super) fn comes_to_it_soon(&self, message: &Message, shares_link: bool) -> bool {
         let waiting = self.queue.iter().filter(is_with_broker);
         let (count, bytes) = waiting
             .fold((0, size_of_message(message)), |(count, bytes), queued| {
                 (count + 1, bytes + size(&queued.event))
             });
-        self.runs().is_some() && !self.is_held() && count < MAX_LEFT && bytes <= MAX_LEFT_BYTES
+        let most = match shares_link {
+            true => MAX_LEFT_OF_SHARED,
+            false => MAX_LEFT,
+        };
+        let is_behind = |queued: &Queued| matches!(queued.origin, Origin::Inbox { .. });
+        let lasts = !self.is_between_events() && self.began.elapsed() >= SOON;
+        let may = self.runs().is_some() && !self.is_held();
+        may && !lasts
+            && count < most
+            && bytes <= MAX_LEFT_BYTES
+            && !self.queue.iter().any(is_behind)
     }
 }
 
@@ -174,18 +186,37 @@ impl Engine {
         self.relief_due.get_or_insert_with(due);
     }
 
-    /// Takes what waits with a broker behind a step that lasts into the inbox.
+    /// Takes what has waited with a broker for too long into the inbox.
     pub(super) fn relieve_brokers(&mut self, now: tokio::time::Instant) {
         if self.relief_due.is_none_or(|due| due > now) {
             return;
         }
-        let waits = |state: &AdapterState| state.queue.iter().any(|queued| is_with_broker(&queued));
-        let waiting = self.adapters.iter().filter(|(_, state)| waits(state));
-        let (late, soon): (Vec<_>, Vec<_>) =
-            waiting.partition(|(_, state)| state.began + SOON <= now);
-        let late: Vec<String> = late.into_iter().map(|(name, _)| name.clone()).collect();
-        self.relief_due = (!soon.is_empty()).then(|| now + SOON);
-        for adapter in late {
+        self.relief_due = None;
+        let mut late = Vec::new();
+        for (name, state) in &self.adapters {
+            // The first has waited longest.
+            match state.queue.iter().find(is_with_broker) {
+                Some(first) if first.came + SOON <= now => late.push(name.clone()),
+                Some(_) => self.relief_due = Some(now + SOON),
+                None => {}
+            }
+        }
+        self.take_from_brokers(late);
+    }
+
+    /// A broker has forgotten the session: what only it held of a link, these adapters alone have now.
+    pub(super) fn keep_what_was_left(&mut self, link: &str) {
+        let is_of = |queued: &Queued| matches!(&queued.origin, Origin::Broker { link: of, .. } if of == link);
+        let holding = self.adapters.iter().filter(|(_, state)| {
+            let judged = state.judged.iter().map(|(queued, _)| queued);
+            judged.chain(&state.running).chain(&state.queue).any(is_of)
+        });
+        let holding = holding.map(|(name, _)| name.clone()).collect();
+        self.take_from_brokers(holding);
+    }
+
+    fn take_from_brokers(&mut self, adapters: Vec<String>) {
+        for adapter in adapters {
             let (mut changes, mut releases) = (Vec::new(), Vec::new());
             self.keep_order(&adapter, &mut changes, &mut releases);
             self.commit(changes, releases);

@@ -154,6 +154,9 @@ impl Engine {
                         packet,
                     });
                 }
+                if !session_present {
+                    self.keep_what_was_left(link);
+                }
                 self.tell_link(link, true, session_present, String::new());
             }
             LinkEvent::Down { reason } => {
@@ -289,7 +292,8 @@ impl Engine {
             && let Some(state) = self.adapters.get(only)
         {
             let idle = state.is_idle();
-            if idle || (token.packet != 0 && state.comes_to_it_soon(&message)) {
+            let shares = self.adapters.values().filter(|a| a.uses(&link)).count() > 1;
+            if idle || (token.packet != 0 && state.comes_to_it_soon(&message, shares)) {
                 let (only, origin) = (only.clone(), Origin::Broker { link, number });
                 self.queue(&only, Queued::new(Event::Message(message), origin));
                 if !idle {

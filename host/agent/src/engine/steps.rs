@@ -58,6 +58,8 @@ pub(super) enum Origin {
 pub(super) struct Queued {
     pub(super) event: Event,
     pub(super) origin: Origin,
+    /// When it was queued for the first time.
+    pub(super) came: tokio::time::Instant,
     failed_before: bool,
     /// It is the answer to something that a command has led to.
     pub(super) commanded: bool,
@@ -101,6 +103,7 @@ impl Queued {
         Queued {
             event,
             origin,
+            came: tokio::time::Instant::now(),
             failed_before: false,
             commanded: false,
             active: Vec::new(),

@@ -75,9 +75,18 @@ pub struct Archive {
 struct Delivered {
     sha256: String,
     confirmed: bool,
-    /// From before the first moment in which the target can have it, to the end of handing over.
+    /// The tree that was current when the target could have it for the first time.
     #[serde(default)]
-    begun: bool,
+    tree: Option<String>,
+    /// Handing over has ended. An agent before this field made its record then, and kept it over the next staging.
+    #[serde(default)]
+    ended: bool,
+}
+
+impl Delivered {
+    fn is_had(&self) -> bool {
+        self.ended || self.tree.is_none()
+    }
 }
 
 impl Archive {
@@ -104,11 +113,12 @@ impl Archive {
         Ok(delivered.filter(|delivered| delivered.sha256 == staged.sha256))
     }
 
-    fn note(&self, staged: &Staged, begun: bool) -> Result<(), FlashError> {
+    fn note(&self, staged: &Staged, tree: &str, ended: bool) -> Result<(), FlashError> {
         self.memory().write(&Delivered {
             sha256: staged.sha256.clone(),
             confirmed: false,
-            begun,
+            tree: Some(tree.to_owned()),
+            ended,
         })
     }
 
@@ -242,14 +252,21 @@ impl Flasher for Archive {
     }
 
     fn verify(&self, staged: &Staged) -> Result<(), FlashError> {
-        match self.delivered(staged)? {
-            None => self.staging.verify(staged),
-            Some(Delivered { begun: false, .. }) => Ok(()),
-            Some(Delivered { begun: true, .. }) => match self.staging.verify(staged) {
-                // It cannot be handed over again, and to call it failed would be a lie where the target has it: its version tells.
-                Err(FlashError::Corrupt(_)) => self.note(staged, false),
-                result => result,
-            },
+        let delivered = self.delivered(staged)?;
+        if delivered.as_ref().is_some_and(|delivered| delivered.ended) {
+            return Ok(());
+        }
+        let begun = delivered.and_then(|delivered| delivered.tree);
+        match (self.staging.verify(staged), begun) {
+            // It cannot be handed over again, and to call it failed would be a lie where the target has it: its version tells.
+            (Err(error @ FlashError::Corrupt(_)), Some(tree)) => {
+                let disk = self.staging.open()?;
+                match self.current_tree(disk.as_ref())? {
+                    Some(current) if current == tree => self.note(staged, &tree, true),
+                    _ => Err(error),
+                }
+            }
+            (result, _) => result,
         }
     }
 
@@ -258,7 +275,8 @@ impl Flasher for Archive {
     }
 
     fn deliver(&self, staged: &Staged, work: &Work<'_>) -> Result<(), FlashError> {
-        if let Some(Delivered { begun: false, .. }) = self.delivered(staged)? {
+        let delivered = self.delivered(staged)?;
+        if delivered.is_some_and(|delivered| delivered.ended) {
             return Ok(());
         }
         let disk = self.staging.open().map_err(|error| error.at(CLEAR))?;
@@ -267,7 +285,10 @@ impl Flasher for Archive {
         let (fresh, old) = self.clear(disk).map_err(|error| error.at(CLEAR))?;
         goes_on(work, UNPACK, 0)?;
         self.unpack(disk, fresh, work)
-            .and_then(|()| self.note(staged, true))
+            .and_then(|()| match self.deliver {
+                Some(_) => Ok(()),
+                None => self.note(staged, fresh, false),
+            })
             .and_then(|()| self.switch(disk, fresh))
             .map_err(|error| error.at(UNPACK))?;
         if let Some(old) = old
@@ -281,9 +302,21 @@ impl Flasher for Archive {
         }
         if self.deliver.is_some() {
             goes_on(work, DELIVER, 50)?;
+            self.note(staged, fresh, false)
+                .map_err(|error| error.at(DELIVER))?;
         }
-        self.hand_over(work).map_err(|error| error.at(DELIVER))?;
-        self.note(staged, false).map_err(|error| error.at(DELIVER))
+        self.hand_over(work)
+            .inspect_err(|error| {
+                // Stopped in its middle it may have done its work; what it says itself is that it has not.
+                if *error != FlashError::Stopped
+                    && let Err(error) = self.memory().forget()
+                {
+                    work.progress
+                        .log(&format!("the record of it stays: {error}"));
+                }
+            })
+            .and_then(|()| self.note(staged, fresh, true))
+            .map_err(|error| error.at(DELIVER))
     }
 
     fn takes_its_time(&self) -> bool {
@@ -292,7 +325,7 @@ impl Flasher for Archive {
 
     fn activate(&self, staged: &Staged, _work: &Work<'_>) -> Result<Activation, FlashError> {
         match self.delivered(staged)? {
-            Some(Delivered { begun: false, .. }) => Ok(Activation::Now),
+            Some(delivered) if delivered.is_had() => Ok(Activation::Now),
             _ => Err(FlashError::Selector(
                 "it was not delivered: something else was, or its record is gone".into(),
             )),
@@ -301,11 +334,9 @@ impl Flasher for Archive {
 
     fn standing(&self, staged: &Staged) -> Result<Standing, FlashError> {
         Ok(match self.delivered(staged)? {
-            Some(Delivered {
-                confirmed,
-                begun: false,
-                ..
-            }) => Standing::New { confirmed },
+            Some(delivered) if delivered.is_had() => Standing::New {
+                confirmed: delivered.confirmed,
+            },
             _ => Standing::NotActivated,
         })
     }
