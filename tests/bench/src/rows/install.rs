@@ -59,7 +59,7 @@ pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
         &[
             (64 * MIB, [5, 3]),
             (512 * MIB, [7, 3]),
-            (2_048 * MIB, [3, 2]),
+            (2_048 * MIB, [2, 1]),
         ]
     };
     let mut lines = Vec::new();
