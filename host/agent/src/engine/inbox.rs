@@ -95,22 +95,38 @@ impl AdapterState {
 
     /// A message of the broker's may wait there until this adapter comes to it.
     pub(super) fn comes_to_it_soon(&self, message: &Message, shares_link: bool) -> bool {
-        let waiting = self.queue.iter().filter(is_with_broker);
-        let (count, bytes) = waiting
-            .fold((0, size_of_message(message)), |(count, bytes), queued| {
-                (count + 1, bytes + size(&queued.event))
-            });
+        let lasts = !self.is_between_events() && self.began.elapsed() >= SOON;
+        if self.runs().is_none() || self.is_held() || lasts {
+            return false;
+        }
         let most = match shares_link {
             true => MAX_LEFT_OF_SHARED,
             false => MAX_LEFT,
         };
-        let is_behind = |queued: &Queued| matches!(queued.origin, Origin::Inbox { .. });
-        let lasts = !self.is_between_events() && self.began.elapsed() >= SOON;
-        let may = self.runs().is_some() && !self.is_held();
-        may && !lasts
-            && count < most
-            && bytes <= MAX_LEFT_BYTES
-            && !self.queue.iter().any(is_behind)
+        let (mut count, mut bytes) = (0, size_of_message(message));
+        for queued in &self.queue {
+            match queued.origin {
+                // Nothing stays behind a row.
+                Origin::Inbox { .. } => return false,
+                Origin::Broker { .. } => {
+                    count += 1;
+                    bytes += size(&queued.event);
+                }
+                _ => {}
+            }
+        }
+        count < most && bytes <= MAX_LEFT_BYTES
+    }
+
+    /// Everything that it has to handle, what it is at included, in the order in which it came.
+    fn unhandled(&self) -> impl Iterator<Item = &Queued> {
+        let judged = self.judged.iter().map(|(queued, _)| queued);
+        judged.chain(&self.running).chain(&self.queue)
+    }
+
+    fn unhandled_mut(&mut self) -> impl Iterator<Item = &mut Queued> {
+        let judged = self.judged.iter_mut().map(|(queued, _)| queued);
+        judged.chain(&mut self.running).chain(&mut self.queue)
     }
 }
 
@@ -146,9 +162,7 @@ impl Engine {
             let Some(state) = self.adapters.get(adapter) else {
                 return false;
             };
-            let judged = state.judged.iter().map(|(queued, _)| queued);
-            let waiting = judged.chain(&state.running).chain(&state.queue);
-            let first = waiting.into_iter().find_map(|queued| match &queued.origin {
+            let first = state.unhandled().find_map(|queued| match &queued.origin {
                 Origin::Broker { link, number } => Some((link.clone(), *number, queued)),
                 _ => None,
             });
@@ -167,12 +181,10 @@ impl Engine {
                 link: link.clone(),
                 number,
             };
-            if let Some(state) = self.adapters.get_mut(&adapter) {
-                let judged = state.judged.iter_mut().map(|(queued, _)| queued);
-                let mut waiting = judged.chain(&mut state.running).chain(&mut state.queue);
-                if let Some(queued) = waiting.find(|queued| queued.origin == held) {
-                    queued.origin = origin;
-                }
+            if let Some(state) = self.adapters.get_mut(&adapter)
+                && let Some(queued) = state.unhandled_mut().find(|queued| queued.origin == held)
+            {
+                queued.origin = origin;
             }
             changes.push(Change::Put(Key::Inbox { adapter, n }, json(&row)));
             changes.extend(self.remember(&link, number));
@@ -207,12 +219,9 @@ impl Engine {
     /// A broker has forgotten the session: what only it held of a link, these adapters alone have now.
     pub(super) fn keep_what_was_left(&mut self, link: &str) {
         let is_of = |queued: &Queued| matches!(&queued.origin, Origin::Broker { link: of, .. } if of == link);
-        let holding = self.adapters.iter().filter(|(_, state)| {
-            let judged = state.judged.iter().map(|(queued, _)| queued);
-            judged.chain(&state.running).chain(&state.queue).any(is_of)
-        });
-        let holding = holding.map(|(name, _)| name.clone()).collect();
-        self.take_from_brokers(holding);
+        let holding = self.adapters.iter();
+        let holding = holding.filter(|(_, state)| state.unhandled().any(is_of));
+        self.take_from_brokers(holding.map(|(name, _)| name.clone()).collect());
     }
 
     fn take_from_brokers(&mut self, adapters: Vec<String>) {

@@ -29,7 +29,7 @@ impl Link for SimLink {
             if from > time.now() {
                 time.sleep_until(Some(from)).await;
             }
-            let (generation, mut waiting) = {
+            let (mut generation, mut waiting) = {
                 let mut world = world.lock().unwrap();
                 world.connections += 1;
                 if renumbers {
@@ -51,6 +51,19 @@ impl Link for SimLink {
                 for delivery in waiting.drain(..) {
                     if events.send(message(generation, delivery)).await.is_err() {
                         return;
+                    }
+                }
+                if let Some(next) = forgets(&world, time.now()) {
+                    generation = next;
+                    let reason = "the broker starts anew".to_owned();
+                    let up = LinkEvent::Up {
+                        generation,
+                        session_present: false,
+                    };
+                    for event in [LinkEvent::Down { reason }, up] {
+                        if events.send(event).await.is_err() {
+                            return;
+                        }
                     }
                 }
                 let due = world.lock().unwrap().next_due();
@@ -75,6 +88,15 @@ impl Link for SimLink {
     fn kind(&self) -> Kind {
         Kind::Mqtt
     }
+}
+
+/// The broker forgets the session, where that is due; the next connection.
+fn forgets(world: &Shared, now: u64) -> Option<u64> {
+    let mut world = world.lock().unwrap();
+    world.forgets.take_if(|at| *at <= now)?;
+    world.inbox.clear();
+    world.connections += 1;
+    Some(world.connections)
 }
 
 fn message(generation: u64, delivery: Delivery) -> LinkEvent {

@@ -102,6 +102,8 @@ pub struct World {
     pub acknowledged: u64,
     /// The cloud accepts the topology that a gateway announces, so that it goes on to say how it is.
     pub greets: bool,
+    /// The broker starts anew at this virtual time, and knows nothing of its session.
+    pub forgets: Option<u64>,
     /// The broker cannot be reached before this virtual time.
     pub cloud_from: u64,
     /// What the device published with QoS 1, oldest first: topic and payload, of a large one its beginning.
@@ -317,7 +319,8 @@ impl World {
             When::At(at) => Some(*at),
             When::Results(_) => None,
         };
-        self.later.iter().filter_map(|(when, _)| at(when)).min()
+        let later = self.later.iter().filter_map(|(when, _)| at(when));
+        later.chain(self.forgets).min()
     }
 
     /// Whether the lock file is there.
