@@ -1,7 +1,7 @@
 //! What the agent has written to the disk, and how often it had the disk sync: when it does nothing but say that it is well, and for an
 //! update, beside the bytes of the image itself. Flash memory dies of this.
 //!
-//! Bytes are what the process gave to calls of `write`; syncs are counted by strace.
+//! Both are counted by strace, call by call.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use otahost_lab::cloud::Cloud;
 use otahost_lab::files::Files;
 use otahost_lab::image::Image;
+use otahost_lab::machine::Machine;
 use otahost_lab::mosquitto::Mosquitto;
 use otahost_lab::signing::{Claims, Publisher};
 use serde_json::json;
@@ -39,9 +40,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// # Errors
 /// When something does not run.
 pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
-    let (settled, idle) = if quick { (1, 4) } else { (30, 300) };
-    eprintln!("  idle for {idle} s");
-    let idle = idle_agent(Duration::from_secs(settled), idle)?;
+    // A minute after its start the agent notes that it came up well.
+    let (settled, quiet) = if quick { (1, 4) } else { (90, 600) };
+    let [settled, quiet] = [settled, quiet].map(Duration::from_secs);
+    eprintln!("  idle for {} s", (settled + quiet).as_secs());
+    let idle = idle_agent(settled, quiet)?;
     // Slow enough for a transfer to be one that takes its time, with its checkpoints.
     let rate = 16 * MIB;
     eprintln!("  updates");
@@ -56,40 +59,101 @@ pub(crate) fn measure(quick: bool) -> Result<Vec<Line>, Failed> {
     Ok(vec![idle, large.doubled(grown)])
 }
 
-/// Counts the syncs of all boots of an agent.
-struct Syncs {
+/// What an agent did to its files, over all its boots.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Worn {
+    bytes: f64,
+    syncs: f64,
+}
+
+impl Worn {
+    fn line(self, what: String, budget: f64) -> Line {
+        let sample = Sample::one(self.bytes).beside("syncs", Unit::Count, vec![self.syncs.round()]);
+        Line::value(what, Unit::Bytes, sample).at_most(budget)
+    }
+}
+
+/// Counts what the programs below it do to files, by strace.
+///
+/// Not by `/proc/PID/io`: its `wchar` is also what wakes other threads and what is said on sockets, and its `write_bytes` the whole piece
+/// of the cache that a write makes dirty: on file systems with large folios (Linux 6.16 for ext4) up to 2 MiB for each 4 KiB.
+struct Watch {
     log: PathBuf,
-    /// What runs the agent.
-    runner: Result<Vec<String>, Missing>,
+    runner: Vec<String>,
 }
 
-impl Syncs {
-    fn new(dir: &Path) -> Self {
-        let log = dir.join("syncs");
-        Syncs {
-            runner: runner(&log),
+impl Watch {
+    fn new(dir: &Path) -> Result<Self, Missing> {
+        let log = dir.join("calls");
+        Ok(Watch {
+            runner: runner(&log)?,
             log,
+        })
+    }
+
+    /// So far, in the machine's files but for the agent's log, which is the system's to keep.
+    fn so_far(&self, machine: &Machine) -> Result<Worn, Failed> {
+        let dir = machine.layout().data().with_file_name("").canonicalize()?;
+        let own_log = machine.layout().log().canonicalize()?;
+        let mut worn = Worn::default();
+        let log = fs::read_to_string(&self.log)?;
+        // The last line may be one that strace is at.
+        for line in log
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+        {
+            let Some(call) = call(line) else { continue };
+            let path = Path::new(call.path);
+            if !path.starts_with(&dir) || path == own_log {
+                continue;
+            }
+            match call.does {
+                Does::Sync => worn.syncs += 1.0,
+                Does::Write(bytes) => worn.bytes += bytes as f64,
+                Does::Unknown => return Err(format!("how much is written here? {line}").into()),
+            }
         }
-    }
-
-    fn runner(&self) -> Vec<String> {
-        self.runner.clone().unwrap_or_default()
-    }
-
-    fn so_far(&self) -> Result<f64, Missing> {
-        self.runner.as_ref().map_err(Clone::clone)?;
-        let text = fs::read_to_string(&self.log)
-            .map_err(|e| Missing::Failed(format!("strace's log: {e}")))?;
-        Ok(text.lines().filter(|line| is_sync(line)).count() as f64)
+        Ok(worn)
     }
 }
 
-/// A call begins on one line, and what is said of its end on another has no opening parenthesis behind its name.
-fn is_sync(line: &str) -> bool {
-    ["fsync(", "fdatasync(", "sync_file_range(", "syncfs("]
-        .iter()
-        .any(|call| line.contains(call))
+/// What a call does to a file.
+#[derive(Debug, PartialEq)]
+enum Does {
+    Sync,
+    Write(u64),
+    /// It writes, and how much is not known.
+    Unknown,
 }
+
+#[derive(Debug, PartialEq)]
+struct Call<'a> {
+    path: &'a str,
+    does: Does,
+}
+
+/// The beginning of a call in strace's log; what is said of its end on another line has no parenthesis behind its name.
+fn call(line: &str) -> Option<Call<'_>> {
+    let (head, arguments) = line.split_once('(')?;
+    let name = head.split_whitespace().last()?;
+    let (_, path) = arguments.split_once('<')?;
+    let (path, rest) = path.split_once('>')?;
+    let does = match name {
+        "fsync" | "fdatasync" | "sync_file_range" | "syncfs" => Does::Sync,
+        "write" | "pwrite64" => {
+            let asked = rest.split(", ").nth(2);
+            let digits = asked.map(|asked| asked.split([')', ' ']).next().unwrap_or_default());
+            digits
+                .and_then(|digits| digits.parse().ok())
+                .map_or(Does::Unknown, Does::Write)
+        }
+        _ => Does::Unknown,
+    };
+    Some(Call { path, does })
+}
+
+/// Calls that write into files, and calls that have files written to the medium.
+const CALLS: &str = "trace=write,pwrite64,writev,pwritev,pwritev2,copy_file_range,sendfile,splice,fsync,fdatasync,sync_file_range,syncfs";
 
 fn runner(log: &Path) -> Result<Vec<String>, Missing> {
     let program = find("strace")?;
@@ -101,16 +165,19 @@ fn runner(log: &Path) -> Result<Vec<String>, Missing> {
     if !works.is_ok_and(|status| status.success()) {
         return Err(Missing::Absent("strace may not trace here".to_owned()));
     }
-    // Every boot adds to the same log. Calls that are not asked for cost nothing with a filter in the kernel.
+    // Every boot adds to the same log. Calls that are not asked for cost nothing with a filter in the kernel. With the paths of files,
+    // and without what is written.
     let program = word(&program);
-    let calls = "trace=fsync,fdatasync,sync_file_range,syncfs";
     let words = [
         &program,
         "-f",
         "-qq",
         "--seccomp-bpf",
+        "-y",
+        "-s",
+        "0",
         "-e",
-        calls,
+        CALLS,
         "-A",
         "-o",
         &word(log),
@@ -118,56 +185,64 @@ fn runner(log: &Path) -> Result<Vec<String>, Missing> {
     Ok(words.map(str::to_owned).to_vec())
 }
 
-/// Four adapters with their platforms there, telemetry on, nobody who asks for anything.
-fn idle_agent(settled: Duration, seconds: u64) -> Result<Line, Failed> {
+/// Four adapters with their platforms there, telemetry on, nobody who asks for anything. What a start writes, it writes once on that day.
+fn idle_agent(settled: Duration, quiet: Duration) -> Result<Line, Failed> {
+    let times = DAY / quiet.as_secs_f64();
+    let what = format!(
+        "an idle day, four adapters, telemetry on: a start with its first {} s, and {} s times {times:.0}",
+        settled.as_secs(),
+        quiet.as_secs(),
+    );
     let dir = tempfile::tempdir()?;
-    let syncs = Syncs::new(dir.path());
+    let watch = match Watch::new(dir.path()) {
+        Ok(watch) => watch,
+        Err(missing) => return Ok(Line::of(what, Unit::Bytes, Err(missing))),
+    };
     let spec = Spec {
-        runner: syncs.runner(),
+        runner: watch.runner.clone(),
         ..Spec::of(ADAPTERS.len())
     };
     let device = Device::new(spec, None)?;
     let cloud = Cloud::connect(device.broker.port(), SERIAL)?;
+    // The very first start copies the adapters.
     device.agent.start()?;
     cloud.await_online(1, PATIENCE)?;
+    device.agent.machine.lose_power();
+    let so_far = || watch.so_far(&device.agent.machine);
+    let before = so_far()?;
+    device.agent.start()?;
+    cloud.await_online(2, PATIENCE)?;
     thread::sleep(settled);
-    let process = device.agent.process()?;
-    let (before, synced) = (process.written()?, syncs.so_far());
+    let started = so_far()?;
     let said = cloud.messages().0;
-    let half = Duration::from_secs(seconds) / 2;
-    thread::sleep(half);
-    let middle = process.written()?;
-    thread::sleep(half);
-    let after = process.written()?;
+    thread::sleep(quiet);
+    let after = so_far()?;
     if cloud.messages().0 == said {
         return Err("the idle agent's telemetry is off".into());
     }
     device.agent.all_run("")?;
-    let written = [middle, after].map(|written| (written - before) as f64);
-    let times = DAY / seconds as f64;
-    let synced = synced.and_then(|before| Ok(syncs.so_far()? - before));
-    let sample = with_syncs(written[1] * times, synced.map(|synced| synced * times));
-    let what = format!("an idle day, four adapters, telemetry on: {seconds} s, times {times:.0}");
-    Ok(Line::value(what, Unit::Bytes, sample)
-        .at_most(BUDGETS[0])
-        .doubled(doubling([1.0, 2.0], written)))
-}
-
-/// Bytes, and beside them the syncs, or why they were not counted.
-fn with_syncs(written: f64, syncs: Result<f64, Missing>) -> Sample {
-    let sample = Sample::one(written);
-    match syncs {
-        Ok(syncs) => sample.beside("syncs", Unit::Count, vec![syncs.round()]),
-        Err(missing) => sample.beside(&format!("syncs {}:", missing.text()), Unit::Count, vec![]),
-    }
+    let day =
+        |of: fn(&Worn) -> f64| of(&started) - of(&before) + (of(&after) - of(&started)) * times;
+    let worn = Worn {
+        bytes: day(|worn| worn.bytes),
+        syncs: day(|worn| worn.syncs),
+    };
+    Ok(worn.line(what, BUDGETS[0]))
 }
 
 /// One image into the other slot, with the reboot and the confirmation; at a pace at which the transfer takes its time.
 fn update(size: u64, rate: u64) -> Result<Line, Failed> {
+    let what = format!(
+        "an update of {} MiB with its reboot, beside the image",
+        size / MIB
+    );
     let dir = tempfile::Builder::new()
         .prefix("otahost-bench-")
         .tempdir()?;
-    let syncs = Syncs::new(dir.path());
+    let watch = match Watch::new(dir.path()) {
+        Ok(watch) => watch,
+        Err(missing) => return Ok(Line::of(what, Unit::Bytes, Err(missing))),
+    };
     let (broker, files) = (Mosquitto::start()?, Files::start());
     let publisher = Publisher::generate()?;
     let (raw, signed) = (dir.path().join("raw"), dir.path().join("signed"));
@@ -181,7 +256,7 @@ fn update(size: u64, rate: u64) -> Result<Line, Failed> {
     files.put_file("image", &signed)?;
     let spec = Spec {
         trust: publisher.public_key(),
-        runner: syncs.runner(),
+        runner: watch.runner.clone(),
         ..Spec::of(1)
     };
     let agent = Agent::new(spec, |_| {
@@ -198,23 +273,15 @@ fn update(size: u64, rate: u64) -> Result<Line, Failed> {
     client.await_listener("rogue/do", "count", PATIENCE)?;
     files.throttle(Some(rate));
 
-    let process = agent.process()?;
-    let (before, synced) = (process.written()?, syncs.so_far());
+    let before = watch.so_far(&agent.machine)?;
     let order = json!({
         "key": "k", "target": "dock", "version": NEW, "url": files.url("image"), "size": described.size,
         "digests": [format!("md5:{}", described.md5)],
     });
     client.publish("rogue/do", format!("start-job {order}"))?;
-    // Until the reboot takes the process away: it is looked at all the time, because nobody can ask it afterwards.
     let until = Instant::now() + PATIENCE;
-    let mut first = before;
     let mut said = Vec::new();
     while !said.iter().any(|word| word == "job k succeeded") {
-        if agent.machine.boot_count() < 2
-            && let Ok(written) = process.written()
-        {
-            first = first.max(written);
-        }
         while let Some(heard) = client.at_hand() {
             said.push(String::from_utf8_lossy(&heard.payload).into_owned());
         }
@@ -228,23 +295,53 @@ fn update(size: u64, rate: u64) -> Result<Line, Failed> {
     }
     // The confirmation's own rows go with it.
     thread::sleep(Duration::from_secs(1));
-    let second = agent.process()?.written()?;
-    let written = (first - before + second) as f64 - size as f64;
-    let synced = synced.and_then(|before| Ok(syncs.so_far()? - before));
-    let what = format!(
-        "an update of {} MiB with its reboot, beside the image",
-        size / MIB
-    );
-    Ok(Line::value(what, Unit::Bytes, with_syncs(written, synced)).at_most(BUDGETS[1]))
+    let after = watch.so_far(&agent.machine)?;
+    let worn = Worn {
+        bytes: after.bytes - before.bytes - size as f64,
+        syncs: after.syncs - before.syncs,
+    };
+    Ok(worn.line(what, BUDGETS[1]))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]
-    fn a_sync_that_was_interrupted_in_the_log_counts_once() {
-        let log = "7 fdatasync(9 <unfinished ...>\n8 fsync(4) = 0\n7 <... fdatasync resumed>) = 0\n8 +++ exited with 0 +++\n";
-        assert_eq!(log.lines().filter(|line| is_sync(line)).count(), 2);
+    fn a_call_is_counted_where_it_begins_by_what_it_asks_for() {
+        let table = [
+            (
+                "7 pwrite64(9</m/data/j>, \"\"..., 4096, 8192) = 4096",
+                Does::Write(4096),
+            ),
+            (
+                "7 pwrite64(9</m/data/j>, \"\"..., 4096, 8192 <unfinished ...>",
+                Does::Write(4096),
+            ),
+            (
+                "7 write(9</m/data/j>(deleted), \"\"..., 17) = 17",
+                Does::Write(17),
+            ),
+            ("7 write(9</m/data/j>, \"\", 0) = 0", Does::Write(0)),
+            (
+                "7 writev(9</m/data/j>, [{iov_base=\"\"..., iov_len=3}], 1) = 3",
+                Does::Unknown,
+            ),
+            ("7 fdatasync(9</m/data/j> <unfinished ...>", Does::Sync),
+            ("8 fsync(4</m/data/j>) = 0", Does::Sync),
+        ];
+        for (line, does) in table {
+            let path = "/m/data/j";
+            assert_eq!(call(line), Some(Call { path, does }), "{line}");
+        }
+        for line in [
+            "7 <... fdatasync resumed>) = 0",
+            "8 +++ exited with 0 +++",
+            "7 --- SIGCHLD {si_signo=SIGCHLD} ---",
+        ] {
+            assert_eq!(call(line), None, "{line}");
+        }
     }
 }
