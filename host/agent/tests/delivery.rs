@@ -89,9 +89,11 @@ fn patient(dir: &Path) -> String {
 /// 65 to 75 of the whole: 40 of the program's hundred, which are the second half of the delivery.
 const AT_FORTY: u8 = 65 + 7;
 
-/// The process whose id is in this file goes.
+/// The process whose id is in this file goes, if it ever came.
 fn wait_for_end(pid: &Path) {
-    let pid = std::fs::read_to_string(pid).unwrap();
+    let Ok(pid) = std::fs::read_to_string(pid) else {
+        return;
+    };
     let until = std::time::Instant::now() + Duration::from_secs(60);
     while std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
         .is_ok_and(|stat| !stat.contains(") Z "))
@@ -151,7 +153,7 @@ fn a_paused_delivery_is_stopped_and_a_resumed_one_begins_anew() {
 fn a_delivery_that_takes_longer_than_it_may_is_stopped_and_fails_at_delivering() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = emu(dir.path(), Seam::Threads, Some(&patient(dir.path())));
-    bench.setup.deadlines.deliver = Duration::from_secs(2);
+    bench.setup.deadlines.deliver = Duration::from_secs(5);
     bench.run_for_real(async |agent| {
         let key = agent.install("emu", "good").await;
         let job = agent.end(&key).await;

@@ -124,7 +124,7 @@ fn a_delivery_program_that_hangs_is_killed_in_time_with_all_it_started() {
     let mut bench = Bench::new();
     let pid = bench.path("pid");
     let script = format!("sleep 3600 & echo $! > {}; wait", pid.display());
-    bench.deliver = shell(&script, Duration::from_millis(700));
+    bench.deliver = shell(&script, Duration::from_secs(3));
     let error = bench.deliver(&tar(&[file("f", "1")])).unwrap_err();
     assert_eq!(error.stage(), Some("deliver"));
     assert!(error.to_string().contains("was killed"), "{error}");

@@ -172,7 +172,7 @@ fn a_program_that_does_not_exist_has_changed_nothing() {
 #[test]
 fn a_program_that_hangs_is_killed_and_leaves_nobody_knows_what() {
     let mut bench = Bench::new("sleep 3600 & echo $! > DIR/pid; wait");
-    bench.program.timeout = Duration::from_millis(700);
+    bench.program.timeout = Duration::from_secs(3);
     let staged = bench.stage();
     let error = activate(&bench, &staged).unwrap_err();
     assert!(error.to_string().contains("was killed"), "{error}");

@@ -25,11 +25,11 @@ fn limits(time: Duration) -> Limits {
 }
 
 /// True when the process whose id is in this file does not run: gone, or a zombie where nobody reaps orphans. Killed is not yet
-/// gone: its state follows when it is scheduled.
+/// gone: its state follows when it is scheduled. One that was killed before it could say its id does not run either.
 fn ends(pid: &Path) -> bool {
-    let pid = std::fs::read_to_string(pid).unwrap();
+    let pid = std::fs::read_to_string(pid).unwrap_or_default();
     let runs = || match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
-        Ok(stat) => !stat.contains(") Z "),
+        Ok(stat) => !pid.trim().is_empty() && !stat.contains(") Z "),
         Err(_) => false,
     };
     let until = Instant::now() + Duration::from_secs(30);

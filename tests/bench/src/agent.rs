@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -273,13 +272,6 @@ pub(crate) fn link(broker: u16) -> String {
 /// A component that `cargo xtask adapters` has built.
 pub(crate) fn component(name: &str) -> PathBuf {
     target_dir().join(format!("adapters/{name}.wasm"))
-}
-
-/// A port that was free just now.
-pub(crate) fn free_port() -> Result<u16, Failed> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::fs;
 
+use otahost_lab::broker::free_port;
 use otahost_lab::mosquitto::Mosquitto;
 use otahost_lab::tls::CA_PEM;
 use otahost_lab::withnox::{DEVICE, USER, Withnox};
 use serde_json::json;
 
 use crate::Failed;
-use crate::agent::{Agent, SERIAL, Spec, component, free_port, link};
+use crate::agent::{Agent, SERIAL, Spec, component, link};
 use crate::code::SignedCode;
 
 /// The device, and whom it talks to.
@@ -108,7 +109,7 @@ links.withnox.call = [
   {{ method = "POST", path = "/api/v1/addnox/auth/email/signin", secrets = {{ account_user = "body", account_password = "body" }}, capture = {{ access_token = "/access_token", refresh_token = "/refresh_token" }} }},
 ]
 "#,
-                    port = free_port()?,
+                    port = free_port(),
                     call = secret("call", "Call-Pass-32")?,
                     ftps_user = secret("ftps-user", "kit-user")?,
                     ftps_password = secret("ftps-password", "Kit-Pass-31")?,

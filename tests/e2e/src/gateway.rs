@@ -2,10 +2,10 @@
 //! installs, an EMU that an archive is unpacked for. And a fifth adapter that traps at whatever it is told.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use otahost_lab::broker::free_port;
 use otahost_lab::centre::Centre;
 use otahost_lab::cloud::Cloud;
 use otahost_lab::files::Files;
@@ -184,11 +184,6 @@ impl Drop for Gateway {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 struct Tables<'a> {
     dir: &'a Path,
     key: &'a str,
@@ -252,6 +247,7 @@ attributes = {{ device_id = "{EMU}" }}
 [links.calls]
 kind = "http_server"
 listen = "127.0.0.1:{port}"
+per_minute = 100000
 users = {{ centre = {call} }}
 
 [links.centre]

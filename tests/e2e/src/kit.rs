@@ -2,13 +2,13 @@
 //! it. Where its updates come from, a real vsftpd or the lab's strict server, is the test's.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
+use otahost_lab::broker::free_port;
 use otahost_lab::centre::Centre;
 use otahost_lab::image::{Described, Image};
 use otahost_lab::machine::{Machine, MachineSpec, SlotState, built_adapter, built_program};
@@ -431,10 +431,4 @@ targets = ["kit"]
 /// A path as a TOML string. JSON's escapes are a subset of TOML's.
 pub fn quoted(path: &Path) -> String {
     json!(path.display().to_string()).to_string()
-}
-
-/// A port that was free a moment ago. The agent binds it itself, and binds it again after each boot; it waits where it is taken.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -2,11 +2,11 @@
 //! HTTP, so that every command has its answer: one that is lost shows at once.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use otahost_adapter_cli::publish::{Publish, Published, keygen, publish};
+use otahost_lab::broker::free_port;
 use otahost_lab::centre::Centre;
 use otahost_lab::image::Image;
 use otahost_lab::machine::{Machine, MachineSpec};
@@ -41,9 +41,7 @@ impl Station {
     pub fn off(more: &str, tables: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let broker = Mosquitto::start().unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         fs::write(dir.path().join("rogue.wasm"), component("rogue")).unwrap();
         let text = format!(
             r#"

@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 
 use otahost_e2e::component;
 use otahost_e2e::device::{Cli, Device, PATIENCE, Said, eventually};
 use otahost_e2e::numbers::{FIRST, NEXT, Numbers};
+use otahost_lab::broker::free_port;
 use otahost_lab::image::Image;
 use otahost_lab::machine::{Machine, MachineSpec};
 use otahost_lab::mosquitto::Mosquitto;
@@ -31,16 +32,10 @@ struct Pair {
 }
 
 impl Pair {
-    /// A port nobody listens on now.
-    fn free_port() -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    }
-
     fn off(emu: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let broker = Mosquitto::start().unwrap();
-        let web = Self::free_port();
+        let web = free_port();
         for name in ["kit", "emu"] {
             fs::write(dir.path().join(format!("{name}.wasm")), component("rogue")).unwrap();
         }

@@ -5,17 +5,19 @@ use std::path::PathBuf;
 
 use otahost_e2e::device::{Device, NEW, OLD, PATIENCE, Release};
 use otahost_flash::slots::TRIES;
+use otahost_lab::files::Fault;
 use otahost_lab::image::{Described, Image};
 use otahost_lab::signing::Publisher;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-/// Bytes a second. Slow enough that half a MiB takes two seconds: what a refusal may cost is far from what it does.
-const SLOW: u64 = 256 * KIB;
-
 /// The command fails in verification, after a small part of the file, and nothing changes.
 fn assert_refused_early(device: &Device, release: &Release) {
-    device.files.throttle(Some(SLOW));
+    // Whoever has not refused it by half of it waits there, and asks again.
+    let half = release.file.size / 2;
+    device
+        .files
+        .fault(&release.name, 1, Fault::StallAfter(half));
     let ids = device.command(&device.order(release));
     device.assert_failed(&ids, 312_003, "VERIFY_FAILED");
     let requests = device.files.requests();
@@ -23,12 +25,7 @@ fn assert_refused_early(device: &Device, release: &Release) {
         requests.iter().partition(|r| r.path.ends_with(".minisig"));
     assert_eq!(attempts.len(), 1, "no second attempt");
     assert!(sidecars.len() <= 1, "the sidecar is asked for once");
-    let sent = device.files.bytes_sent();
-    assert!(
-        sent <= release.file.size / 2,
-        "{sent} of {} bytes",
-        release.file.size
-    );
+    assert!(attempts[0].sent <= half, "{:?}", attempts[0]);
     device.assert_unchanged();
     device.assert_well();
 }
@@ -72,6 +69,7 @@ fn an_image_that_does_not_boot_is_rolled_back_and_reported() {
     let release = device.release_image(&image, NEW);
     let ids = device.command(&device.order(&release));
     device.assert_failed(&ids, 312_028, "UPGRADE_FAIL");
+    device.cloud.await_online(2, PATIENCE).unwrap();
     device.cloud.await_firmware(OLD, PATIENCE).unwrap();
     assert_eq!(device.machine.slot().as_deref(), Some("a"));
     let tried = |device: &Device| {

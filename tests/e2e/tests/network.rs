@@ -7,14 +7,16 @@ use otahost_lab::files::Fault;
 
 const KIB: u64 = 1024;
 
-/// Silence that ends an attempt, in seconds.
-const IDLE: u64 = 1;
+/// Silence that ends an attempt, in seconds: where attempts end in any case.
+const SHORT: u64 = 1;
+/// The same where one more attempt than there is reason for is a failure.
+const AMPLE: u64 = 5;
 
-fn online() -> Device {
+fn online(idle: u64) -> Device {
     let device = Device::off("");
     device.configure(
         "[transfer]\n",
-        &format!("[transfer]\nidle_timeout = \"{IDLE}s\"\n"),
+        &format!("[transfer]\nidle_timeout = \"{idle}s\"\n"),
     );
     device.switch_on();
     device
@@ -32,7 +34,7 @@ fn offsets(device: &Device, release: &Release) -> Vec<u64> {
 
 #[test]
 fn a_download_that_is_reset_goes_on_from_what_is_there() {
-    let device = online();
+    let device = online(AMPLE);
     let release = device.release(NEW, 512 * KIB);
     let half = release.file.size / 2;
     device
@@ -51,7 +53,7 @@ fn a_download_that_is_reset_goes_on_from_what_is_there() {
 
 #[test]
 fn a_server_that_falls_silent_is_left_and_the_download_goes_on_from_what_is_there() {
-    let device = online();
+    let device = online(AMPLE);
     let release = device.release(NEW, 512 * KIB);
     let half = release.file.size / 2;
     device
@@ -66,10 +68,10 @@ fn a_server_that_falls_silent_is_left_and_the_download_goes_on_from_what_is_ther
 
 #[test]
 fn a_line_that_is_slow_is_not_taken_for_one_that_is_dead() {
-    let device = online();
+    let device = online(AMPLE);
     let release = device.release(NEW, 48 * KIB);
     // Several times the silence that ends an attempt.
-    device.files.throttle(Some(release.file.size / (4 * IDLE)));
+    device.files.throttle(Some(release.file.size / (3 * AMPLE)));
     device.update(&device.order(&release));
     assert_eq!(offsets(&device, &release), [0]);
     device.assert_runs(NEW, "b");
@@ -78,7 +80,7 @@ fn a_line_that_is_slow_is_not_taken_for_one_that_is_dead() {
 
 #[test]
 fn a_server_that_never_does_better_is_asked_a_counted_number_of_times() {
-    let device = online();
+    let device = online(SHORT);
     let busy = Fault::Status {
         status: 503,
         headers: vec![],
@@ -107,7 +109,7 @@ fn a_server_that_never_does_better_is_asked_a_counted_number_of_times() {
 
 #[test]
 fn a_server_that_lies_about_ranges_is_not_believed_and_not_asked_for_ever() {
-    let device = online();
+    let device = online(SHORT);
     let lies = [
         ("1.1.1", Fault::WrongOffset(0)),
         ("1.1.2", Fault::ContentRange("bytes 0-9/10".into())),

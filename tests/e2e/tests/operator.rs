@@ -334,7 +334,9 @@ fn a_file_nobody_signed_is_refused_here_too() {
 fn a_download_that_is_cancelled_here_ends_as_canceled_and_the_next_command_is_a_new_attempt() {
     let device = Device::online();
     let release = device.release(NEW, 512 * KIB);
-    device.files.throttle(Some(64 * KIB));
+    device
+        .files
+        .fault(&release.name, 1, Fault::StallAfter(64 * KIB));
     let ids = device.command(&device.order(&release));
     device.await_sent(64 * KIB);
     let key = device.json(&["jobs"])[0]["key"]
@@ -353,7 +355,6 @@ fn a_download_that_is_cancelled_here_ends_as_canceled_and_the_next_command_is_a_
     let said = device.cli(&["cancel", "no-such-job"]).end();
     assert_eq!(said.code(), Some(5), "{said:?}");
 
-    device.files.throttle(None);
     device.update(&device.order(&release));
     device.assert_runs(NEW, "b");
     device.assert_well();
@@ -429,9 +430,12 @@ fn after_two_rollbacks_an_image_is_refused_until_the_operator_clears_it() {
 fn a_download_that_is_paused_here_goes_on_where_it_was_when_it_is_resumed() {
     let device = Device::online();
     let release = device.release(NEW, 12 * 1024 * KIB);
-    device.files.throttle(Some(4 * 1024 * KIB));
+    // An attempt that ends notes all of what it has; the next one hangs until it is paused.
+    let had = 9 * 1024 * KIB;
+    device.files.fault(&release.name, 1, Fault::CutAfter(had));
+    device.files.fault(&release.name, 1, Fault::StallAfter(0));
     let ids = device.command(&device.order(&release));
-    device.await_sent(9 * 1024 * KIB);
+    device.await_requests(&release, 2);
     let key = device.json(&["jobs"])[0]["key"]
         .as_str()
         .unwrap()
@@ -440,15 +444,12 @@ fn a_download_that_is_paused_here_goes_on_where_it_was_when_it_is_resumed() {
     assert_eq!(said.code(), Some(0), "{said:?}");
     let said = device.cli(&["jobs"]).end();
     assert!(said.out.contains("paused with "), "{said:?}");
-    device.files.throttle(None);
     let said = device.cli(&["resume", &key]).end();
     assert_eq!(said.code(), Some(0), "{said:?}");
     device.assert_ok(&ids);
     device.assert_runs(NEW, "b");
-    let sent = device.files.bytes_sent();
-    assert!(
-        sent < release.file.size + 5 * 1024 * KIB,
-        "it began anew: {sent} bytes were sent"
-    );
+    let requests = device.files.requests().into_iter();
+    let offsets: Vec<u64> = requests.map(|request| request.offset).collect();
+    assert_eq!(offsets, [0, had, had]);
     device.assert_well();
 }

@@ -54,8 +54,8 @@ fn strike(camera: &Camera, blow: Blow) {
 fn survives(moment: Moment, blow: Blow) {
     let camera = Camera::off(Tokens::Stored, "");
     camera.offer(256 * KIB);
-    // So that the later moments fall into the download.
-    camera.cloud.store().throttle(Some(512 * KIB));
+    // So that the later moments fall into the download, however late the blow comes.
+    camera.cloud.store().throttle(Some(16 * KIB));
     camera.cloud.expire_access();
     if matches!(moment, Moment::Held) {
         camera.cloud.script(Route::Refresh, 1, &Scripted::Hold);
@@ -87,6 +87,7 @@ fn survives(moment: Moment, blow: Blow) {
     };
     thread::sleep(Duration::from_millis(after));
     strike(&camera, blow);
+    camera.cloud.store().throttle(None);
     camera.cloud.release();
 
     camera.await_reported(ID);

@@ -5,6 +5,7 @@
 //! connections and keep the sessions, put a [`crate::proxy::Proxy`] in front.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -88,12 +89,28 @@ impl Drop for Broker {
     }
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .expect("a loopback port")
-        .port()
+/// Where [`free_port`] looks: below the range that systems give out by themselves (Linux from 32768 on), and beside vsftpd's of the lab.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// A port that was free a moment ago, and that nobody is given who asks the system for any: a program that binds it a little later, or
+/// again after its restart, finds it as it is. Each is given out once in a process.
+///
+/// # Panics
+/// When none is free.
+#[must_use]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes at the same time begin apart.
+    let first = std::process::id().wrapping_mul(97);
+    let ports = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..ports {
+        let nth = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports;
+        let port = PORTS.start + u16::try_from(nth).expect("below the length of a range of u16");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port of {PORTS:?} is free");
 }
 
 /// Waits until something accepts on a loopback port; `alive` says whether it still may.

@@ -152,6 +152,11 @@ impl Vsftpd {
         }
     }
 
+    /// Bytes a second of every transfer after its next start; `None`: as fast as it goes.
+    pub fn set_rate(&mut self, rate: Option<u32>) {
+        self.options.rate = rate;
+    }
+
     /// Starts it again on the same port.
     ///
     /// # Errors

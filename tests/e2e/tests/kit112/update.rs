@@ -3,7 +3,7 @@
 use std::fs;
 
 use otahost_e2e::device::eventually;
-use otahost_e2e::kit::{Kit, KitSpec, NEW, OLD, PATIENCE, quoted};
+use otahost_e2e::kit::{Kit, KitSpec, NEW, OLD, PATIENCE};
 use otahost_lab::centre::Centre;
 use otahost_lab::image::Image;
 use otahost_lab::vsftpd::Vsftpd;
@@ -23,8 +23,14 @@ fn k01_the_pages_call_updates_the_kit_and_the_new_version_is_said_once_it_is_con
     let (server, mut spec) = vsftpd();
     let dir = tempfile::tempdir().unwrap();
     let well = dir.path().join("well");
-    fs::write(&well, "").unwrap();
-    spec.target_lines = format!("probe = [\"/usr/bin/test\", \"-e\", {}]", quoted(&well));
+    // The new version is not well before the test says so.
+    let probe = json!([
+        "/bin/sh",
+        "-c",
+        format!("test -e \"$0\" || grep -q {OLD} os-release"),
+        well
+    ]);
+    spec.target_lines = format!("probe = {probe}");
     let kit = Kit::on(&spec);
     server.put(&format!("kit-{OLD}.img"), b"old").unwrap();
     let release = kit.release(NEW, MIB);
@@ -44,8 +50,6 @@ fn k01_the_pages_call_updates_the_kit_and_the_new_version_is_said_once_it_is_con
     assert!((1..3_600).contains(&seconds), "{seconds} s for 1 MiB");
     assert_eq!(envelope["message"], "Güncelleme İşlemi Başlatıldı");
 
-    // The new version is not well before the test says so.
-    fs::remove_file(&well).unwrap();
     kit.machine.await_boots(2, PATIENCE).unwrap();
     let mut health = json!(null);
     eventually("a new version that is on trial", || {
@@ -87,7 +91,7 @@ fn k01_the_pages_call_updates_the_kit_and_the_new_version_is_said_once_it_is_con
 fn k10_an_update_goes_on_where_vsftpd_broke_off() {
     let (mut server, spec) = {
         let mut options = otahost_lab::vsftpd::VsftpdOptions::new(PASSWORD);
-        options.rate = Some(1024 * 1024);
+        options.rate = Some(256 * 1024);
         let server = Vsftpd::start_with(options).unwrap();
         let spec = KitSpec::new(server.port(), Vsftpd::USER, PASSWORD);
         (server, spec)
@@ -101,6 +105,7 @@ fn k10_an_update_goes_on_where_vsftpd_broke_off() {
         received.is_some_and(|received| received > MIB / 2)
     });
     server.kill();
+    server.set_rate(None);
     server.restart().unwrap();
     kit.assert_runs(NEW, "b");
     kit.assert_holds("b", &release);

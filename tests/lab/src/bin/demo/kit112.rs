@@ -1,10 +1,10 @@
 //! The act of the 112 kit: the centre calls it, and its update comes by explicit FTPS from a server that insists on all it may.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use otahost_lab::broker::free_port;
 use otahost_lab::centre::Centre;
 use otahost_lab::ftps::{Connection, Fault, Ftps, FtpsOptions, REFUSAL_522, Reuse};
 use otahost_lab::image::Image;
@@ -55,9 +55,7 @@ pub(crate) fn act(world: &World) -> Result<(), Failure> {
     };
     let size = publisher.sign(&raw, &signed, &claims)?.size;
     server.put(FILE, fs::read(&signed)?);
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port();
+    let port = free_port();
     let spec = MachineSpec {
         trust: vec![publisher.public_key()],
         compatible: COMPATIBLE.to_owned(),
