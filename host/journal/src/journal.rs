@@ -60,7 +60,8 @@ impl std::fmt::Debug for Journal {
 
 impl Journal {
     /// Opens the journal, making an empty one where there is no file; the directory must exist. After a power cut it finds the last commit
-    /// that had returned, or the one that was under way. Every page in use is checked.
+    /// that had returned, or the one that was under way. Every page in use is checked. A page that only the last commit holds, damaged
+    /// meanwhile, cannot be told from a commit that was under way: then it finds the one before.
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] when the file is no sound journal: it is left as it is. [`Journal::restore`] puts it aside.
