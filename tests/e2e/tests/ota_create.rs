@@ -57,6 +57,7 @@ fn d02_an_update_reboots_into_the_new_version_and_ends_with_ok_and_100() {
     let downloads = |progress: &Progress| progress.step_key == "download_firmware";
     let told = device.cloud.await_progress(&ids.bid, PATIENCE, downloads);
     told.unwrap();
+    device.await_sent(MIB / 2);
     device.files.release();
     device.assert_ok(&ids);
 
