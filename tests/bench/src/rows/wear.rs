@@ -78,16 +78,18 @@ impl Worn {
 /// Not by `/proc/PID/io`: its `wchar` is also what wakes other threads and what is said on sockets, and its `write_bytes` the whole piece
 /// of the cache that a write makes dirty: on file systems with large folios (Linux 6.16 for ext4) up to 2 MiB for each 4 KiB.
 struct Watch {
-    log: PathBuf,
+    /// A log of each boot: at its end the last line may be cut off in its middle, and nothing may follow on it.
+    logs: PathBuf,
     runner: Vec<String>,
 }
 
 impl Watch {
     fn new(dir: &Path) -> Result<Self, Missing> {
-        let log = dir.join("calls");
+        let logs = dir.join("calls");
+        fs::create_dir(&logs).map_err(|e| Missing::Failed(format!("{}: {e}", word(&logs))))?;
         Ok(Watch {
-            runner: runner(&log)?,
-            log,
+            runner: runner(&logs)?,
+            logs,
         })
     }
 
@@ -96,12 +98,12 @@ impl Watch {
         let dir = machine.layout().data().with_file_name("").canonicalize()?;
         let own_log = machine.layout().log().canonicalize()?;
         let mut worn = Worn::default();
-        let log = fs::read_to_string(&self.log)?;
-        // The last line may be one that strace is at.
-        for line in log
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
-        {
+        let mut log = String::new();
+        for of_boot in fs::read_dir(&self.logs)? {
+            let text = fs::read_to_string(of_boot?.path())?;
+            log.push_str(whole_lines(&text));
+        }
+        for line in log.lines() {
             let Some(call) = call(line) else { continue };
             let path = Path::new(call.path);
             if !path.starts_with(&dir) || path == own_log {
@@ -132,6 +134,11 @@ struct Call<'a> {
     does: Does,
 }
 
+/// Without a line that is not at its end.
+fn whole_lines(text: &str) -> &str {
+    &text[..text.rfind('\n').map_or(0, |end| end + 1)]
+}
+
 /// The beginning of a call in strace's log; what is said of its end on another line has no parenthesis behind its name.
 fn call(line: &str) -> Option<Call<'_>> {
     let (head, arguments) = line.split_once('(')?;
@@ -141,11 +148,18 @@ fn call(line: &str) -> Option<Call<'_>> {
     let does = match name {
         "fsync" | "fdatasync" | "sync_file_range" | "syncfs" => Does::Sync,
         "write" | "pwrite64" => {
-            let asked = rest.split(", ").nth(2);
-            let digits = asked.map(|asked| asked.split([')', ' ']).next().unwrap_or_default());
-            digits
-                .and_then(|digits| digits.parse().ok())
-                .map_or(Does::Unknown, Does::Write)
+            // The third argument, and then a fourth, the end, or that the end comes on another line.
+            let asked = rest.split(", ").nth(2).unwrap_or_default();
+            let digits = asked.split([')', ' ']).next().unwrap_or_default();
+            let behind = &asked[digits.len()..];
+            match digits.parse() {
+                Ok(bytes)
+                    if ["", " <unfinished ...>"].contains(&behind) || behind.starts_with(')') =>
+                {
+                    Does::Write(bytes)
+                }
+                _ => Does::Unknown,
+            }
         }
         _ => Does::Unknown,
     };
@@ -155,7 +169,7 @@ fn call(line: &str) -> Option<Call<'_>> {
 /// Calls that write into files, and calls that have files written to the medium.
 const CALLS: &str = "trace=write,pwrite64,writev,pwritev,pwritev2,copy_file_range,sendfile,splice,fsync,fdatasync,sync_file_range,syncfs";
 
-fn runner(log: &Path) -> Result<Vec<String>, Missing> {
+fn runner(logs: &Path) -> Result<Vec<String>, Missing> {
     let program = find("strace")?;
     let works = Command::new(&program)
         .args(["-qq", "-o", "/dev/null", "true"])
@@ -165,23 +179,10 @@ fn runner(log: &Path) -> Result<Vec<String>, Missing> {
     if !works.is_ok_and(|status| status.success()) {
         return Err(Missing::Absent("strace may not trace here".to_owned()));
     }
-    // Every boot adds to the same log. Calls that are not asked for cost nothing with a filter in the kernel. With the paths of files,
-    // and without what is written.
-    let program = word(&program);
-    let words = [
-        &program,
-        "-f",
-        "-qq",
-        "--seccomp-bpf",
-        "-y",
-        "-s",
-        "0",
-        "-e",
-        CALLS,
-        "-A",
-        "-o",
-        &word(log),
-    ];
+    // Calls that are not asked for cost nothing with a filter in the kernel. With the paths of files, and without what is written.
+    let script =
+        format!("exec \"$0\" -f -qq --seccomp-bpf -y -s 0 -e {CALLS} -o \"$1/$$\" \"${{@:2}}\"");
+    let words = ["/bin/bash", "-c", &script, &word(&program), &word(logs)];
     Ok(words.map(str::to_owned).to_vec())
 }
 
@@ -331,6 +332,11 @@ mod tests {
             ),
             ("7 fdatasync(9</m/data/j> <unfinished ...>", Does::Sync),
             ("8 fsync(4</m/data/j>) = 0", Does::Sync),
+            // A process that ended here, and what another one began.
+            (
+                "7 write(9</m/data/j>, \"\"..., 378 write(2</m/log>, \"\"..., 5) = 5",
+                Does::Unknown,
+            ),
         ];
         for (line, does) in table {
             let path = "/m/data/j";
@@ -343,5 +349,7 @@ mod tests {
         ] {
             assert_eq!(call(line), None, "{line}");
         }
+        assert_eq!(whole_lines("a\nb\nc"), "a\nb\n");
+        assert_eq!(whole_lines("c"), "");
     }
 }
