@@ -5,6 +5,8 @@
 mod archives;
 #[path = "support/bench.rs"]
 mod bench;
+#[path = "support/ends.rs"]
+mod ends;
 #[path = "support/follower.rs"]
 mod follower;
 
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use archives::*;
 use bench::Bench;
+use ends::ends;
 use follower::Followed;
 use otahost_flash::{FlashError, Flasher, Program, Standing, Work};
 
@@ -128,7 +131,7 @@ fn a_delivery_program_that_hangs_is_killed_in_time_with_all_it_started() {
     let error = bench.deliver(&tar(&[file("f", "1")])).unwrap_err();
     assert_eq!(error.stage(), Some("deliver"));
     assert!(error.to_string().contains("was killed"), "{error}");
-    assert!(follower::ends(&pid));
+    assert!(ends(&pid));
 }
 
 #[test]
@@ -166,7 +169,7 @@ fn a_delivery_that_is_told_to_stop_stops_its_program_and_begins_anew_the_next_ti
     let followed = Followed::stopping_at(51);
     let stopped = bench.flasher().deliver(&staged, &work(&followed));
     assert_eq!(stopped, Err(FlashError::Stopped));
-    assert!(follower::ends(&pid));
+    assert!(ends(&pid));
     // In the middle of unpacking, too.
     let followed = Followed::stopping_at(0);
     let stopped = bench.flasher().deliver(&staged, &work(&followed));

@@ -1,12 +1,15 @@
 //! A target that a program installs: what its exit status means, what is remembered of it, and the way back.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/ends.rs"]
+mod ends;
 #[path = "support/follower.rs"]
 mod follower;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ends::ends;
 use follower::Followed;
 use otahost_disk::{Place, RealDisk};
 use otahost_flash::{
@@ -176,7 +179,7 @@ fn a_program_that_hangs_is_killed_and_leaves_nobody_knows_what() {
     let staged = bench.stage();
     let error = activate(&bench, &staged).unwrap_err();
     assert!(error.to_string().contains("was killed"), "{error}");
-    assert!(follower::ends(&bench.dir.path().join("pid")));
+    assert!(ends(&bench.dir.path().join("pid")));
     assert_eq!(bench.flasher().standing(&staged), Ok(Standing::Unclear));
 }
 

@@ -1,9 +1,12 @@
 //! Programs of an operator at their worst.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+#[path = "support/ends.rs"]
+mod ends;
 
+use std::time::Duration;
+
+use ends::ends;
 use otahost_flash::program::{Limits, ProgramError, run};
 
 /// Longer than any of these programs needs on any machine that runs tests at all, and far shorter than those that hang.
@@ -22,21 +25,6 @@ fn limits(time: Duration) -> Limits {
         time,
         ..Limits::default()
     }
-}
-
-/// True when the process whose id is in this file does not run: gone, or a zombie where nobody reaps orphans. Killed is not yet
-/// gone: its state follows when it is scheduled. One that was killed before it could say its id does not run either.
-fn ends(pid: &Path) -> bool {
-    let pid = std::fs::read_to_string(pid).unwrap_or_default();
-    let runs = || match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
-        Ok(stat) => !pid.trim().is_empty() && !stat.contains(") Z "),
-        Err(_) => false,
-    };
-    let until = Instant::now() + Duration::from_secs(30);
-    while runs() && Instant::now() < until {
-        std::thread::yield_now();
-    }
-    !runs()
 }
 
 #[test]

@@ -83,7 +83,8 @@ impl Process {
         cpu(&self.read("stat")?)
     }
 
-    /// Bytes it has written to files: what it gave to calls of `write`, which its sockets do not use.
+    /// Bytes it has written to files: what it gave to calls of `write`. With them come a few that are none: what wakes
+    /// its threads, and what some sockets are given that way. Near nothing beside work; where little is written, strace counts (`rows/wear`).
     ///
     /// Not `write_bytes` of the same file: there the kernel counts the whole piece of its cache that a write makes dirty, and on file
     /// systems with large folios (Linux 6.16 for ext4) that is up to 2 MiB for each 4 KiB.

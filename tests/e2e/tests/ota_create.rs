@@ -78,6 +78,7 @@ fn d02_an_update_reboots_into_the_new_version_and_ends_with_ok_and_100() {
     let result = &device.cloud.results()[..];
     assert_eq!(result.len(), 1, "{result:#?}");
     let steps: Vec<&str> = events.iter().map(|event| event.step_key.as_str()).collect();
+    assert!(steps.contains(&"download_firmware"), "{steps:?}");
     assert_eq!(steps.last(), Some(&"upgrade_firmware"));
     eventually("an osd that says idle", || {
         device

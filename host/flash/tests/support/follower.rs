@@ -6,9 +6,7 @@
     reason = "tests; not every file uses all of it"
 )]
 
-use std::path::Path;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use otahost_flash::Progress;
 
@@ -55,19 +53,4 @@ impl Progress for Followed {
         self.stop_at
             .is_some_and(|at| steps.last().is_some_and(|(_, percent, _)| *percent >= at))
     }
-}
-
-/// True when the process whose id is in this file does not run: gone, or a zombie where nobody reaps orphans. Killed is not yet
-/// gone: its state follows when it is scheduled. One that was killed before it could say its id does not run either.
-pub fn ends(pid: &Path) -> bool {
-    let pid = std::fs::read_to_string(pid).unwrap_or_default();
-    let runs = || match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
-        Ok(stat) => !pid.trim().is_empty() && !stat.contains(") Z "),
-        Err(_) => false,
-    };
-    let until = Instant::now() + Duration::from_secs(30);
-    while runs() && Instant::now() < until {
-        std::thread::yield_now();
-    }
-    !runs()
 }

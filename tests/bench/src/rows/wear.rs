@@ -98,21 +98,19 @@ impl Watch {
         let dir = machine.layout().data().with_file_name("").canonicalize()?;
         let own_log = machine.layout().log().canonicalize()?;
         let mut worn = Worn::default();
-        let mut log = String::new();
         for of_boot in fs::read_dir(&self.logs)? {
-            let text = fs::read_to_string(of_boot?.path())?;
-            log.push_str(whole_lines(&text));
-        }
-        for line in log.lines() {
-            let Some(call) = call(line) else { continue };
-            let path = Path::new(call.path);
-            if !path.starts_with(&dir) || path == own_log {
-                continue;
-            }
-            match call.does {
-                Does::Sync => worn.syncs += 1.0,
-                Does::Write(bytes) => worn.bytes += bytes as f64,
-                Does::Unknown => return Err(format!("how much is written here? {line}").into()),
+            let log = fs::read_to_string(of_boot?.path())?;
+            for line in whole_lines(&log).lines() {
+                let Some(call) = call(line) else { continue };
+                let path = Path::new(call.path);
+                if !path.starts_with(&dir) || path == own_log {
+                    continue;
+                }
+                match call.does {
+                    Does::Sync => worn.syncs += 1.0,
+                    Does::Write(bytes) => worn.bytes += bytes as f64,
+                    Does::Unknown => return Err(format!("how much is written here? {line}").into()),
+                }
             }
         }
         Ok(worn)

@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::*;
+use crate::proxy::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -137,11 +137,8 @@ fn what_the_agent_started_ends_with_its_boot() {
     let child = fs::read_to_string(dir.path().join("child")).unwrap();
     let stat = format!("/proc/{}/stat", child.trim());
     // Killed is not yet gone; and where nobody reaps orphans it stays as a zombie.
-    let until = Instant::now() + SOON;
-    while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(Instant::now() < until, "process {child} still runs");
-        thread::yield_now();
-    }
+    let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+    assert!(wait_until(SOON, is_gone), "process {child} still runs");
 }
 
 #[test]
